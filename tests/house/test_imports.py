@@ -1,0 +1,104 @@
+"""design.md §3: who may import whom, and who may wait. Read from the sources, also what stands under TYPE_CHECKING."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+GIBBS = Path(__file__).parents[2] / "gibbs"
+
+# Room → the rooms whose names it may import, besides its own. "gibbs" is the public package itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "_errors": set(),
+    "_records": set(),
+    "_model": set(),
+    "abc": {"_records"},
+    "_wire": set(),
+    "_core": set(),
+    "_worker": {"_wire", "_model"},
+    "worker": {"_worker", "_wire", "_model"},  # the only one that knows _worker
+    "_parent": {"_core", "_wire", "abc", "_records", "_errors"},
+    "_hub": {"_parent", "_core", "_wire", "abc", "_records", "_errors"},
+    "gibbs": {"_hub", "_parent", "_errors", "_records", "_model", "abc"},  # names, lazily
+    "testing": {"gibbs", "abc", "_wire"},  # the scripted launcher speaks the wire
+    "contrib": {"gibbs", "abc", "testing"},  # as a user would
+}
+MAY_WAIT = {"_parent", "_hub", "testing", "contrib"}
+WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
+
+MODULES = {
+    ".".join(["gibbs", *path.relative_to(GIBBS).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in sorted(GIBBS.rglob("*.py"))
+}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "gibbs"
+
+
+def imports(module: str, tree: ast.AST) -> set[str]:
+    """The modules of ours that a module imports, wherever in it the import stands."""
+    package = module.split(".") if MODULES[module].name == "__init__.py" else module.split(".")[:-1]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            found.update(name if (name := f"{base}.{alias.name}") in MODULES else base for alias in node.names)
+    return {name for name in found if name.split(".")[0] == "gibbs"}
+
+
+TREES = {module: ast.parse(path.read_text(), str(path)) for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_what_it_may(module):
+    allowed = MAY_IMPORT[room(module)] | {room(module)}
+    wrong = {name for name in imports(module, TREES[module]) if room(name) not in allowed}
+    assert not wrong, f"{module} (may import: {', '.join(sorted(allowed))}) imports {', '.join(sorted(wrong))}"
+
+
+def without_types(tree: ast.Module) -> ast.Module:
+    """The module as it runs. Two classes of one room may name each other in annotations: a ticket its seat, a seat its tickets."""
+    body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    return ast.Module(body, [])
+
+
+def acyclic(graph: dict[str, set[str]]) -> None:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" ← ".join(error.args[1]), pytrace=False)
+
+
+def test_no_two_modules_import_each_other():
+    acyclic({module: imports(module, without_types(tree)) - {module} for module, tree in TREES.items()})
+
+
+def test_no_two_rooms_know_each_other_not_even_for_types():
+    graph: dict[str, set[str]] = {}
+    for module, tree in TREES.items():
+        graph.setdefault(room(module), set()).update({room(name) for name in imports(module, tree)} - {room(module)})
+    acyclic(graph)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) not in MAY_WAIT])
+def test_only_the_rooms_that_act_may_wait(module):
+    for node in ast.walk(TREES[module]):
+        waits = isinstance(node, WAITING) or (isinstance(node, ast.comprehension) and node.is_async)
+        if waits and room(module) == "abc" and isinstance(node, ast.AsyncFunctionDef):
+            waits = False  # declares what others implement; what it contains is walked too, and may not await
+        assert not waits, f"{module}:{getattr(node, 'lineno', '?')} waits"
+
+
+def test_the_rules_would_be_broken_by_what_breaks_them():
+    broken = ast.parse(
+        "from ._wire import frames\nfrom gibbs import _worker\nimport gibbs._parent.link\nfrom . import abc"
+    )
+    assert {room(name) for name in imports("gibbs._model", broken)} == {"_wire", "_worker", "_parent", "abc"}
+    assert imports("gibbs._model", ast.parse("import os, anyio\nfrom gibbs import Hub")) == {"gibbs"}
