@@ -1,0 +1,221 @@
+"""How an exception travels from the worker to the caller.
+
+Knows the ladder: the exception's own pickle; its parts, put together without its `__init__`; a description in words. Each
+rung is tried as a whole round trip in the worker, so that the hub does not meet what cannot be rebuilt. Must never know
+the public errors: `RemoteFailure` is the hub's to translate. Promises: neither side raises here, whatever the exception
+does; what comes out is a fresh object that is safe to raise in anybody's task, or a RemoteFailure; the worker's
+traceback always arrives, as text.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from . import payload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+_MESSAGE = 8_000  # characters
+_TRACEBACK = 64_000
+_TREE = 10_000  # exceptions in one: more is no honest tree
+_SCALARS = (str, int, float, bool, bytes, complex, type(None))
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by Python code
+
+# These mean something to whoever runs a coroutine. The cancellations of asyncio and Trio are no Exceptions; a class may
+# derive from both, so the one that can be derived from is looked for as well.
+_SIGNALS = (StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt, GeneratorExit)
+
+
+class RemoteFailure:
+    """An exception in words, because it cannot or must not travel as itself. `stage`: "arguments", "call" or "result"."""
+
+    __slots__ = ("message", "stage", "traceback", "type_name")
+
+    def __init__(self, type_name: str, message: str, traceback: str, stage: str) -> None:
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+        self.stage = stage
+
+    def __repr__(self) -> str:
+        return f"<RemoteFailure in the {self.stage}: {self.type_name}: {self.message[:80]}>"
+
+
+def dump_failure(error: BaseException, *, stage: str, where: str) -> bytes:
+    """The exception as bytes. Never raises. `where` names the worker, for the note that the caller will read."""
+    try:
+        words = describe_failure(error, stage=stage)
+        body = _travelling(error) if stage == "call" else None
+        return payload.dumps((words.type_name, words.message, words.traceback, stage, where, _notes_of(error), body))
+    except BaseException as problem:  # noqa: BLE001 - no memory, or an interrupt: the request still needs an answer
+        name = _attempt(lambda: _type_name(error), "<unknown>")
+        return payload.dumps((name, "", f"(lost: {_type_name(problem)})", stage, where, [], None))
+
+
+def load_failure(body: bytes | bytearray | memoryview) -> BaseException | RemoteFailure:
+    """A new exception for this caller, or what is known of it. Never raises: an exception's class may run any code here."""
+    try:
+        type_name, message, traceback, stage, where, notes, travelling = payload.loads(body)
+        words = RemoteFailure(type_name, message, traceback, stage)
+    except BaseException as problem:  # noqa: BLE001 - no dump_failure made this
+        return describe_failure(problem, stage="result")
+    if travelling is None:
+        return words
+    try:
+        error: BaseException = payload.loads(travelling)
+        if not is_safe_to_raise(error):
+            return words
+        note = f"Raised in {where}. The traceback there:\n\n{traceback}"
+        # Not add_note: a frozen exception refuses it.
+        BaseException.__setattr__(error, "__notes__", [*notes, note])
+    except BaseException:  # noqa: BLE001 - KeyboardInterrupt too: the class is not here, or its code raises what it likes
+        return words
+    return error
+
+
+def describe_failure(error: BaseException, *, stage: str) -> RemoteFailure:
+    """The exception in words. Never raises."""
+    message = _attempt(lambda: _capped(str.__str__(str(error)), _MESSAGE), "<exception str() failed>")
+    traceback = _attempt(lambda: _capped(_traceback_of(error), _TRACEBACK), "(no traceback: it could not be formatted)")
+    return RemoteFailure(_attempt(lambda: _type_name(error), "<unknown>"), message, traceback, stage)
+
+
+def is_safe_to_raise(error: object) -> bool:
+    """Whether raising this very object does no harm to a task: ordinary exceptions only, its members and causes included."""
+    asyncio = sys.modules.get("asyncio.exceptions")
+    signals = (*_SIGNALS, asyncio.CancelledError) if asyncio else _SIGNALS
+    seen: dict[int, object] = {}
+    todo: list[object] = [error]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        # By type(): an object may lie about its __class__.
+        if not issubclass(type(one), Exception) or issubclass(type(one), signals) or len(seen) > _TREE:
+            return False
+        assert isinstance(one, Exception)
+        todo += [other for other in (one.__cause__, one.__context__) if other is not None]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+    return True
+
+
+def _travelling(error: BaseException) -> bytes | None:
+    """Bytes that become an equal and safe exception, or None."""
+    return _tried(error, error) or _tried(_Parts(error), error)
+
+
+def _tried(carrier: object, error: BaseException) -> bytes | None:
+    try:
+        body = payload.dumps(carrier)
+        copy = payload.loads(body)
+        return body if _same(copy, error) and is_safe_to_raise(copy) else None
+    except BaseException:  # noqa: BLE001 - a __reduce__ or __init__ may call sys.exit
+        return None
+
+
+class _Parts:
+    """An exception that is pickled as what it is made of, not by its own pickling."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
+        error = self._error
+        # The builtin's own way knows what is in no `args` and in no `__dict__`: a file name, a module's name.
+        _, args, *more = _builtin_base(type(error)).__reduce__(error)
+        if isinstance(error, BaseExceptionGroup):
+            # One member that needs this road must not make words of the whole group.
+            args = (error.message, [one if _tried(one, one) else _Parts(one) for one in error.exceptions])
+        state = dict(more[0] or {}) if more else {}
+        state.pop("__notes__", None)
+        return _put_together, (type(error), args, {name: value for name, value in state.items() if _travels(value)})
+
+
+def _put_together(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """An exception without a call of its class's `__init__`, which wants arguments that nobody kept."""
+    base: Any = _builtin_base(cls)
+    # Nor of its `__new__`, where group classes have their own arguments, unless it is a C type that insists.
+    copy: Any = _attempt(lambda: base.__new__(cls, *args), None) or cls.__new__(cls, *args)
+    base.__init__(copy, *args)  # sets what the builtin keeps in C: errno, lineno, name
+    for name, value in state.items():
+        BaseException.__setattr__(copy, name, value)
+    return copy
+
+
+def _builtin_base(cls: type[BaseException]) -> Any:
+    return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
+
+
+def _travels(value: object) -> bool:
+    try:
+        payload.loads(payload.dumps(value))
+    except BaseException:  # noqa: BLE001 - as in _tried
+        return False
+    return True
+
+
+def _same(copy: BaseException, error: BaseException) -> bool:
+    """Whether the copy can stand for the exception: type, text, and the arguments as far as they can be compared."""
+    if copy is error or type(copy) is not type(error) or _text(copy) != _text(error):
+        return False
+    # A class that keeps no arguments may get some from being rebuilt (pydantic's ValidationError does).
+    if error.args and not (len(copy.args) == len(error.args) and all(map(_alike, copy.args, error.args))):
+        return False
+    if isinstance(error, BaseExceptionGroup) and isinstance(copy, BaseExceptionGroup):
+        return len(copy.exceptions) == len(error.exceptions) and all(map(_same, copy.exceptions, error.exceptions))
+    return True
+
+
+def _alike(a: object, b: object) -> bool:
+    if type(a) in _SCALARS and type(b) in _SCALARS:
+        return type(a) is type(b) and (a == b or a != a)  # the last: a NaN
+    return True  # `==` of anything else may mean anything: an array, or identity
+
+
+def _text(error: BaseException) -> str:
+    import re
+
+    try:
+        return re.sub("0x[0-9a-fA-F]+", "0x", str(error))  # the address of an argument without a repr of its own
+    except Exception:  # noqa: BLE001 - a broken __str__ is no reason not to travel, when the copy's is broken too
+        return "<exception str() failed>"
+
+
+def _traceback_of(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
+
+
+def _type_name(error: BaseException) -> str:
+    cls = type(error)
+    return f"{cls.__qualname__}" if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _notes_of(error: BaseException) -> list[str]:
+    notes: list[object] = _attempt(lambda: list(error.__notes__), [])
+    return _attempt(lambda: [str.__str__(note) for note in notes if isinstance(note, str)], [])
+
+
+def _capped(text: str, limit: int) -> str:
+    """Head and tail: a traceback begins with the cause and ends with the error."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+
+
+def _attempt(make: Callable[[], T], otherwise: T) -> T:
+    try:
+        return make()
+    except BaseException:  # noqa: BLE001 - the exception's own code runs here, and may call sys.exit
+        return otherwise

@@ -1,0 +1,71 @@
+"""Messages ⇄ bytes, incremental, header first.
+
+Knows the header: magic, version, kind, link id, length of the body. Must never know what a body means: it is opened in the
+task that asked for it (a peer that unpickled in its reader handed answers to the wrong callers). Promises: any split of
+the same bytes gives the same messages; bytes that are no message raise FrameError and nothing else; nothing is allocated
+on the word of a header, since a body is collected as it comes.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+_HEADER = Struct("<2sBBQQ")
+_MAGIC = b"gB"
+_VERSION = 1
+HEADER_SIZE = _HEADER.size
+
+# No message of a working peer is longer; a header that claims more is garbage which happens to begin like one.
+MAX_BODY = 1 << 40
+
+
+class FrameError(Exception):
+    """The bytes are not a message of this protocol. The stream is out of step and cannot be used any more."""
+
+
+def encode(kind: int, link_id: int, body: bytes = b"") -> bytes:
+    """One small message as one piece of bytes."""
+    return _HEADER.pack(_MAGIC, _VERSION, kind, link_id, len(body)) + body
+
+
+def encode_header(kind: int, link_id: int, length: int) -> bytes:
+    """The header alone, for a body that is too large to be copied behind it."""
+    return _HEADER.pack(_MAGIC, _VERSION, kind, link_id, length)
+
+
+class FrameReader:
+    """Collects bytes and gives whole messages back: `(kind, link_id, body)`.
+
+    `kinds` are those that may come from the other side; any other is a FrameError.
+    """
+
+    __slots__ = ("_buffer", "_kinds")
+
+    def __init__(self, kinds: frozenset[int]) -> None:
+        self._kinds = kinds
+        self._buffer = bytearray()
+
+    @property
+    def in_step(self) -> bool:
+        """Whether no part of a message is waiting for its rest."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+        """Take what arrived; return the messages that are now whole. Raises FrameError."""
+        buffer = self._buffer
+        buffer += data
+        messages = []
+        start = 0
+        with memoryview(buffer) as view:
+            while len(view) - start >= HEADER_SIZE:
+                magic, version, kind, link_id, length = _HEADER.unpack_from(view, start)
+                if magic != _MAGIC or version != _VERSION or kind not in self._kinds or length > MAX_BODY:
+                    raise FrameError(f"not a message: {bytes(view[start : start + HEADER_SIZE])!r}")
+                end = start + HEADER_SIZE + length
+                if end > len(view):
+                    break
+                messages.append((kind, link_id, bytes(view[start + HEADER_SIZE : end])))
+                start = end
+        if start:
+            del buffer[:start]
+        return messages

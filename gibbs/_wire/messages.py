@@ -1,0 +1,23 @@
+"""The kinds of message, by direction: what a hub may say to a worker, and a worker to its hub.
+
+A message is a kind, the link id of the request that it speaks of (0: none) and a body. Link ids grow with each sending on
+one link and are never used twice there, so a late or forged reply cannot be taken for another request's.
+"""
+
+# hub → worker
+SETUP = 1  # how to find the model and how to be reached while in a call; the first message
+CALL = 2  # run one request; the body is `payload.dumps((method, args, kwargs))`
+CANCEL = 3  # in band only: the caller of this request is gone; the body is INTERRUPT, or empty for "skip it if not begun"
+LEAVE = 4  # no more requests come: leave the loop and exit as a program does
+
+# worker → hub
+READY = 16  # the model is built; the body says what it offers
+UNFIT = 17  # the model could not be built; the body says why
+ANSWER = 18  # the request's result
+FAILURE = 19  # the request's exception
+SKIPPED = 20  # the request was interrupted, or never begun: nothing is to be delivered
+
+TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE})
+TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED})
+
+INTERRUPT = b"!"

@@ -1,0 +1,66 @@
+"""The shared page: two words that hub and worker can read while the other is busy, or dead.
+
+`begun` is written by the worker only: the link id of the last request that it began, stored before the arguments are
+opened, so that after a death it is evidence of what may have run. `target` is written by the hub only: the request
+that is to be skipped or interrupted. Each is one aligned eight-byte store, whole for any reader, and needs no lock.
+
+The page is a memfd that is sealed before anybody maps it: a worker that could shrink it would kill the hub by SIGBUS.
+"""
+
+from __future__ import annotations
+
+_SIZE = 4096
+_BEGUN = 0
+_TARGET = 1
+
+
+class Page:
+    """The two words, over any writable buffer of at least sixteen bytes. Link ids start at 1; 0 means none."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, buffer: bytearray | memoryview) -> None:
+        self._words = memoryview(buffer).cast("B").cast("Q")
+
+    @property
+    def begun(self) -> int:
+        return self._words[_BEGUN]
+
+    @begun.setter
+    def begun(self, link_id: int) -> None:
+        self._words[_BEGUN] = link_id
+
+    @property
+    def target(self) -> int:
+        return self._words[_TARGET]
+
+    @target.setter
+    def target(self, link_id: int) -> None:
+        self._words[_TARGET] = link_id
+
+
+def private_page() -> Page:
+    """A page that nobody shares: what a worker uses when the hub can reach it by the stream alone."""
+    return Page(bytearray(16))
+
+
+def create_page() -> tuple[Page, int]:
+    """Make and map a sealed page; return it and the descriptor that the other process maps. Linux. Raises OSError."""
+    import fcntl
+    import os
+
+    fd = os.memfd_create("gibbs-page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, _SIZE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        return map_page(fd), fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def map_page(fd: int) -> Page:
+    """Map a page that `create_page` made. The descriptor may be closed afterwards."""
+    from mmap import mmap
+
+    return Page(memoryview(mmap(fd, _SIZE)))

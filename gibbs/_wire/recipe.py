@@ -1,0 +1,152 @@
+"""How a factory travels: where the parent finds its modules, then the factory itself.
+
+Knows `sys.path`, and the modules which the parent has although no finder would find them under their name (pytest's
+`--import-mode=importlib` makes such). Must never know what the factory builds. Promises: `__main__` is not in it, for what
+lives there travels by value; the writer gets the pickler's own error; in the worker the two steps are apart, so that an
+error of the second is the user's import, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import payload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+    # A module's file, or None for a package without one; and where its submodules are looked for.
+    Place = tuple[str | None, list[str]]
+
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def write_recipe(factory: Callable[..., object], args: tuple[Any, ...]) -> bytes:
+    """The factory with its arguments, for a worker. Raises the pickler's own error."""
+    product = payload.dumps((factory, args))
+    # "" and other relative entries mean the directory of now, wherever the worker will be.
+    path = [os.path.abspath(entry) for entry in list[object](sys.path) if isinstance(entry, str)]
+    missing, shadowed = _homeless_modules()
+    return payload.dumps((path, missing, shadowed, product))
+
+
+class Recipe:
+    """What `write_recipe` wrote, in the worker: `install()` first, then `load()`."""
+
+    __slots__ = ("_missing", "_path", "_product", "_shadowed")
+
+    def __init__(self, body: bytes) -> None:
+        self._path, self._missing, self._shadowed, self._product = payload.loads(body)
+
+    def install(self) -> None:
+        """Make this process find the modules that the parent finds. Imports nothing."""
+        sys.path[:] = self._path
+        if self._missing:
+            sys.meta_path.append(Finder(self._missing))
+        if self._shadowed:
+            sys.meta_path.insert(0, Finder(self._shadowed))
+
+    def load(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Import what the factory needs and return it with its arguments. Raises whatever the user's modules raise."""
+        factory, args = payload.loads(self._product)
+        return factory, args
+
+
+class Finder:
+    """Finds the modules of a table, and no others."""
+
+    def __init__(self, places: dict[str, Place]) -> None:
+        self._places = places
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Where the module is, by the table; the import system's protocol."""
+        place = self._places.get(name)
+        if place is None:
+            return None
+        from importlib.machinery import ModuleSpec, SourceFileLoader
+        from importlib.util import spec_from_file_location
+
+        file, locations = place
+        if file is None:
+            spec = ModuleSpec(name, None, is_package=True)  # without a loader it becomes a namespace package
+            spec.submodule_search_locations = locations
+            return spec
+        # The second: an entry script may have any suffix, or none.
+        return spec_from_file_location(name, file) or spec_from_file_location(
+            name, file, loader=SourceFileLoader(name, file)
+        )
+
+
+def _homeless_modules() -> tuple[dict[str, Place], dict[str, Place]]:
+    """The modules that the path does not lead to: those which a worker would miss, and those it would take another for.
+
+    The latter's finder must come first: a package of tests that is called `test` has a namesake in the standard library.
+    """
+    known: dict[str, str | None] = {}
+    missing: dict[str, Place] = {}
+    shadowed: dict[str, Place] = {}
+    for name, module in list(sys.modules.items()):
+        namespace = _namespace(module)
+        file = namespace.get("__file__")
+        if name in ("__main__", "__mp_main__") or not isinstance(file, str):
+            continue
+        if file.startswith(_LIBRARY) or any(part in file for part in _INSTALLED):
+            continue
+        found = _find(name, known)
+        if found is None:
+            missing[name] = (os.path.abspath(file), _locations(namespace))
+        elif not _is_same_file(found, file) and namespace.get("__name__") == name:  # not an alias of another module
+            shadowed[name] = (os.path.abspath(file), _locations(namespace))
+    for name in [*missing]:
+        while name := name.rpartition(".")[0]:
+            if name not in missing and name not in shadowed and _find(name, known) is None:
+                missing[name] = (None, _locations(_namespace(sys.modules.get(name))))
+    return missing, shadowed
+
+
+def _find(name: str, known: dict[str, str | None]) -> str | None:
+    """The file that a fresh process would find for the module, "" for one that has none; None when it finds nothing."""
+    if name not in known:
+        from importlib.machinery import PathFinder
+
+        known[name] = None
+        parent = name.rpartition(".")[0]
+        path = _locations(_namespace(sys.modules.get(parent))) if parent else None
+        if not parent or (path and _find(parent, known) is not None):
+            try:
+                spec = PathFinder.find_spec(name, path)
+            except Exception:  # noqa: BLE001 - somebody's path hook
+                spec = None
+            known[name] = None if spec is None else spec.origin or ""
+    return known[name]
+
+
+def _namespace(module: ModuleType | None) -> dict[str, Any]:
+    """A module's names, without waking a lazy one. Anything may be in `sys.modules`."""
+    try:
+        namespace = object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return {}
+    return namespace if isinstance(namespace, dict) else {}
+
+
+def _locations(namespace: dict[str, Any]) -> list[str]:
+    try:
+        return [entry for entry in namespace.get("__path__", ()) if isinstance(entry, str)]
+    except Exception:  # noqa: BLE001 - a namespace package computes it from its parent's, which may be gone
+        return []
+
+
+def _is_same_file(found: str, file: str) -> bool:
+    if os.path.abspath(found) == os.path.abspath(file):
+        return True
+    try:
+        return os.path.samefile(found, file)
+    except OSError:
+        return False
