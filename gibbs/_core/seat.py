@@ -1,0 +1,103 @@
+"""One place for a worker: its states, its legal moves, what it holds.
+
+Knows nothing of processes. A seat outlives its workers; each of them is an incarnation. All roads to the grave (crash, grace
+over, bad frame, close) meet in DYING, so that kill, wait and reap are written once.
+
+| from | move | to |
+| --- | --- | --- |
+| VACANT | a launch begins | STARTING |
+| VACANT | the hub closes | RETIRED |
+| STARTING | the worker says that its model is built | SERVING |
+| SERVING | the request at its head is abandoned and must be cleaned up | INTERRUPTING |
+| INTERRUPTING | that request is over, the worker lives | SERVING |
+| STARTING, SERVING, INTERRUPTING | the worker is dead, or must die | DYING |
+| DYING | the process is gone, its requests are settled | VACANT |
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from .ticket import IllegalMove
+
+if TYPE_CHECKING:
+    from .ticket import Ticket
+
+
+class SeatState(StrEnum):
+    """What a seat's worker is doing, if it has one."""
+
+    VACANT = "vacant"
+    STARTING = "starting"
+    SERVING = "serving"
+    INTERRUPTING = "interrupting"
+    DYING = "dying"
+    RETIRED = "retired"
+
+
+class SeatMove(StrEnum):
+    """What can happen to a seat."""
+
+    LAUNCH = "launch"
+    READY = "ready"
+    INTERRUPT = "interrupt"
+    UNWIND = "unwind"
+    CONDEMN = "condemn"
+    BURY = "bury"
+    RETIRE = "retire"
+
+
+MOVES: dict[SeatState, dict[SeatMove, SeatState]] = {
+    SeatState.VACANT: {SeatMove.LAUNCH: SeatState.STARTING, SeatMove.RETIRE: SeatState.RETIRED},
+    SeatState.STARTING: {SeatMove.READY: SeatState.SERVING, SeatMove.CONDEMN: SeatState.DYING},
+    SeatState.SERVING: {SeatMove.INTERRUPT: SeatState.INTERRUPTING, SeatMove.CONDEMN: SeatState.DYING},
+    SeatState.INTERRUPTING: {SeatMove.UNWIND: SeatState.SERVING, SeatMove.CONDEMN: SeatState.DYING},
+    SeatState.DYING: {SeatMove.BURY: SeatState.VACANT},
+    SeatState.RETIRED: {},
+}
+
+
+class Seat:
+    """A place for a worker.
+
+    Invariants: `held` is in the order of sending and has at most the dispatcher's window of entries; it is empty unless the
+    state is SERVING, INTERRUPTING or DYING. An entry whose ticket has ended is *abandoned*: the worker may still run it.
+    `last_link_id` only grows, also across incarnations, so no id is ever used twice.
+    """
+
+    __slots__ = ("held", "incarnation", "index", "last_link_id", "listed", "on_cancel", "state")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.state = SeatState.VACANT
+        self.incarnation = 0
+        self.held: dict[int, Ticket] = {}
+        self.last_link_id = 0
+        self.on_cancel = "kill"  # what its model says; told when the worker is ready
+        self.listed = False  # whether the dispatcher has it on its list of idle seats
+
+    def move(self, move: SeatMove) -> None:
+        """The only writer of `state`. Raises IllegalMove, and then nothing has changed."""
+        state = MOVES[self.state].get(move)
+        if state is None:
+            raise IllegalMove(f"a seat that is {self.state} cannot {move}")
+        self.state = state
+
+    @property
+    def head(self) -> Ticket | None:
+        """The request that the worker runs, or will run next."""
+        return next(iter(self.held.values()), None)
+
+    def cleaning_of(self, ticket: Ticket) -> str:
+        """What happens to the running call when its caller leaves: "interrupt", "kill" or "finish"."""
+        return ticket.on_cancel or self.on_cancel
+
+    @property
+    def unwanted(self) -> Ticket | None:
+        """The abandoned request at the head that must be cleaned up before the seat is of use again, or None."""
+        head = self.head
+        return head if head is not None and head.ended and self.cleaning_of(head) != "finish" else None
+
+    def __repr__(self) -> str:
+        return f"<Seat {self.index}.{self.incarnation} {self.state} holds {list(self.held)}>"

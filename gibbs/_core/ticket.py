@@ -1,0 +1,135 @@
+"""One request: its states, its legal moves, its end.
+
+Knows nothing of processes, loops or exceptions. The payload stays unopened. Promises that a ticket ends once, that what is
+not in the table raises and changes nothing, and that the hand-over of an end wakes whoever waits exactly once.
+
+| from | move | to |
+| --- | --- | --- |
+| QUEUED | a seat takes it | SENT |
+| QUEUED, SENT | the caller is cancelled | CANCELLED |
+| QUEUED, SENT | the hub closes | REFUSED |
+| SENT | the worker answers, value or exception | ANSWERED |
+| SENT | the seat gives it back, or dies with evidence that it was not begun | QUEUED, in its old place |
+| SENT | the seat dies otherwise, or for the second time before it began | LOST |
+
+The evidence of "begun" is the word that the worker stores in the shared page before it opens the arguments; the hub reads
+it after the death. Without a page all that was sent counts as begun.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .seat import Seat
+
+
+class TicketState(StrEnum):
+    """Where a request is. The last four are ends."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    ANSWERED = "answered"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    LOST = "lost"
+
+
+class TicketMove(StrEnum):
+    """What can happen to a request."""
+
+    TAKE = "take"
+    RETURN = "return"
+    ANSWER = "answer"
+    CANCEL = "cancel"
+    REFUSE = "refuse"
+    LOSE = "lose"
+
+
+MOVES: dict[TicketState, dict[TicketMove, TicketState]] = {
+    TicketState.QUEUED: {
+        TicketMove.TAKE: TicketState.SENT,
+        TicketMove.CANCEL: TicketState.CANCELLED,
+        TicketMove.REFUSE: TicketState.REFUSED,
+    },
+    TicketState.SENT: {
+        TicketMove.ANSWER: TicketState.ANSWERED,
+        TicketMove.RETURN: TicketState.QUEUED,
+        TicketMove.CANCEL: TicketState.CANCELLED,
+        TicketMove.REFUSE: TicketState.REFUSED,
+        TicketMove.LOSE: TicketState.LOST,
+    },
+    TicketState.ANSWERED: {},
+    TicketState.CANCELLED: {},
+    TicketState.REFUSED: {},
+    TicketState.LOST: {},
+}
+
+
+class IllegalMove(AssertionError):
+    """A bug of this library: a move that is not in the table. Nothing was changed."""
+
+
+class Ticket:
+    """A request inside the hub.
+
+    Invariants: `seat` and `link_id` are set exactly while some seat holds it, which can outlast its end (a cancelled call
+    goes on running there). `outcome` is set with the end. `wake` is called once, by the move that ends it.
+    """
+
+    __slots__ = (
+        "created",
+        "link_id",
+        "number",
+        "on_cancel",
+        "outcome",
+        "payload",
+        "released",
+        "returned",
+        "seat",
+        "state",
+        "wake",
+    )
+
+    def __init__(
+        self,
+        payload: bytes,
+        *,
+        on_cancel: str | None = None,
+        wake: Callable[[], None] | None = None,
+        created: float = 0.0,
+    ) -> None:
+        self.payload = payload
+        self.on_cancel = on_cancel  # None: as the model of the seat that holds it says
+        self.wake = wake
+        self.created = created
+        self.number = 0  # arrival number, given by the dispatcher; the order of the queue
+        self.state = TicketState.QUEUED
+        self.seat: Seat | None = None
+        self.link_id = 0
+        self.outcome: object = None
+        self.returned = False  # a worker died before it began; from now on only a seat that holds nothing takes it
+        self.released: Callable[[], None] | None = None  # called when a seat lets go of it after its end
+
+    @property
+    def ended(self) -> bool:
+        return not MOVES[self.state]
+
+    def move(self, move: TicketMove, outcome: object = None) -> None:
+        """The only writer of `state`. Raises IllegalMove, and then nothing has changed."""
+        state = MOVES[self.state].get(move)
+        if state is None:
+            raise IllegalMove(f"a ticket that is {self.state} cannot {move}")
+        self.state = state
+        if not MOVES[state]:
+            self.outcome = outcome
+            wake, self.wake = self.wake, None
+            if wake is not None:
+                wake()
+
+    def __repr__(self) -> str:
+        place = f" at seat {self.seat.index}" if self.seat is not None else ""
+        return f"<Ticket {self.number} {self.state}{place}>"
