@@ -1,0 +1,98 @@
+"""Follow the recipe, build the model, and say what it offers.
+
+Promises that whatever the user's code does here (raises, exits, opens a hub at import) becomes one report with a reason,
+and that the report tells the kind of every public method, so that a wrong call is refused in the caller.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._wire.recipe import Recipe
+
+_KINDS = ((0x200, "async generator"), (0x80 | 0x100, "async"), (0x20, "generator"))
+
+
+class Unfit(Exception):
+    """No model came of it. `reason` is one of WorkerStartFailed's; the error is what the user's code raised, if it did."""
+
+    def __init__(self, reason: str, error: BaseException) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+
+
+def build(recipe: Recipe) -> Any:
+    """Import and build the model. Raises Unfit."""
+    try:
+        factory, args = recipe.load()
+    except BaseException as error:  # noqa: BLE001 - importing the user's code may raise anything, SystemExit too
+        raise Unfit("recursive" if is_recursive_start(error) else "import", error) from None
+    try:
+        model = factory(*args)
+    except BaseException as error:  # noqa: BLE001 - as above
+        raise Unfit("recursive" if is_recursive_start(error) else "model", error) from None
+    name = getattr(factory, "__qualname__", None) or repr(factory)
+    if kind_of(model) in ("async", "async generator"):
+        raise Unfit("refused", TypeError(f"{name} builds an async model: a worker runs plain functions, one at a time"))
+    if isinstance(factory, type(build)) and not callable(model):
+        raise Unfit(
+            "refused",
+            TypeError(
+                f"{name}() returned {type(model).__name__!r}, which cannot be called. A hub's factory builds the model; "
+                f"to serve the function itself write gibbs.function({getattr(factory, '__name__', name)})"
+            ),
+        )
+    return model
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """What the hub must know of a model: its methods with their kinds, and how it bears an interrupt."""
+    return {
+        "methods": methods_of(model),
+        "interruptible": bool(getattr(model, "interruptible", False)),
+    }
+
+
+def methods_of(model: Any) -> dict[str, str]:
+    """Public callable names of a model, each with its kind, `__call__` included. Looks without running properties."""
+    found: dict[str, str] = {}
+    for namespace in [vars(cls) for cls in reversed(type(model).__mro__)] + [getattr(model, "__dict__", {})]:
+        for name, value in list(namespace.items()):
+            if name.startswith("_") and name != "__call__":
+                continue
+            value = getattr(value, "__func__", value)  # staticmethod, classmethod, bound method
+            if callable(value):
+                found[name] = kind_of(value)
+            else:
+                found.pop(name, None)
+    if "__call__" in found:
+        found["__call__"] = kind_of(model)
+    return found
+
+
+def kind_of(f: Any) -> str:
+    """One of "plain", "async", "generator", "async generator": what calling it gives."""
+    for _ in range(100):  # as many wrappers as anybody stacks
+        inner = getattr(f, "func", None) or getattr(f, "__func__", None)
+        if inner is None:
+            break
+        f = inner
+    code = getattr(f, "__code__", None) or getattr(type(f).__call__, "__code__", None) if callable(f) else None
+    flags = getattr(code, "co_flags", 0)
+    for flag, kind in _KINDS:
+        if flags & flag:
+            return kind
+    return "plain"
+
+
+def is_recursive_start(error: BaseException) -> bool:
+    """Whether the user's module tried to open a hub while it was being imported here."""
+    errors = sys.modules.get("gibbs._errors")
+    if errors is None:
+        return False
+    return isinstance(error, errors.RecursiveStart) or any(map(is_recursive_start, getattr(error, "exceptions", ())))

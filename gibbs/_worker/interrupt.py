@@ -1,0 +1,109 @@
+"""Raise `Interrupted` in the running call, and in no other.
+
+The hub writes the id of the unwanted request into the page and then sends a real-time signal; only a real signal wakes a
+blocked call, and only one from outside arrives while C code holds the GIL. Signals can be late, early or somebody else's, so
+the handler believes nothing but the two ids: it raises if `running == target`, and clears `running` before it does. So one
+call is interrupted once, its `finally` blocks are not hit again, and a signal that comes after the call finds 0.
+
+Two places must not be interrupted: an import (left half done it poisons the process: "cannot load module more than once")
+and a `__del__` (its exceptions are dropped by the interpreter). There the handler does nothing: the hub repeats the signal
+until the call has ended. What is dropped all the same is seen by `sys.unraisablehook`, which arms the call again.
+"""
+
+from __future__ import annotations
+
+import sys
+from _signal import SIG_DFL, SIGRTMIN, SIGTERM, signal
+from _thread import get_ident
+
+from .._model import Interrupted, interrupts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .._wire.page import Page
+
+SIGNAL = SIGRTMIN + 5  # never SIGINT or SIGUSR1, which programs and libraries use for themselves
+
+
+class Interrupter:
+    """Which request runs in the main thread, and whether it was interrupted.
+
+    Invariant: `running` is a link id only between the first and the last bytecode that may be interrupted.
+    """
+
+    __slots__ = ("_page", "armed", "fired", "running")
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self.running = 0
+        self.armed = 0  # the request that `running` is set back to when an interrupt was swallowed
+        self.fired = False  # whether the current request was interrupted at least once
+
+    def install(self) -> None:
+        """Take the signal, from the main thread. A model that takes it away is killed instead of interrupted."""
+        interrupts.thread = get_ident()
+        interrupts.deliver = self.check
+        signal(SIGNAL, self._on_signal)
+        sys.unraisablehook = self._on_unraisable
+
+    def begin(self, link_id: int) -> None:
+        """From here to `end` the call may be interrupted. Raises Interrupted when it is unwanted already."""
+        self.fired = False
+        interrupts.pending = False
+        self.armed = self.running = link_id
+        self.check()
+
+    def end(self) -> None:
+        """The call is over; a signal that comes from now on is late and does nothing."""
+        self.running = 0
+        self.armed = 0
+
+    def check(self) -> None:
+        """Raise Interrupted if the running request is the unwanted one."""
+        if self.running and self.running == self._page.target:
+            self.running = 0
+            self.fired = True
+            raise Interrupted
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if not self.running or self.running != self._page.target or _must_not_be_cut(frame):
+            return
+        if interrupts.depth:
+            interrupts.pending = True
+            return
+        self.check()
+
+    def _on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            self.running = self.armed
+        else:
+            sys.__unraisablehook__(unraisable)
+
+
+def _must_not_be_cut(frame: FrameType | None) -> bool:
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def disregard_sigterm() -> None:
+    """Leave SIGTERM to the hub's program: a signal to everybody must not take the workers before it has decided.
+
+    A handler that does nothing, not SIG_IGN, which the model's subprocesses would inherit. A forked child of the model is
+    not a worker: there the signal does what it does by default.
+    """
+    import os
+
+    worker = os.getpid()
+
+    def on_sigterm(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != worker:
+            signal(SIGTERM, SIG_DFL)
+            os.kill(os.getpid(), SIGTERM)
+
+    signal(SIGTERM, on_sigterm)

@@ -1,0 +1,82 @@
+"""End with the hub's program, whatever the model is doing.
+
+The first line is the kernel: the lifeline is a pipe on which nothing is ever written and whose other end only the hub holds.
+`O_ASYNC` with `F_SETSIG` makes the kernel send SIGKILL to this process group when that end closes: after 6-10 ms, even while
+C code holds the GIL, when no thread of ours could run. (`PR_SET_PDEATHSIG` follows the thread that started us, and killed
+healthy workers.) The second line is a thread that watches the hub's process and the stream, since a forked copy of the hub's
+program can hold the pipe open.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from _signal import SIGKILL
+from _thread import start_new_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_POLLRDHUP = getattr(select, "POLLRDHUP", 0)
+_WITHOUT_PIDFD = 1000  # milliseconds between two looks at the parent where the kernel cannot tell us
+
+
+def die_with_the_hub() -> None:
+    """Kill this worker's process group: the model's own subprocesses must not outlive it either."""
+    try:
+        os.killpg(0, SIGKILL)
+    finally:
+        os._exit(1)
+
+
+def arm(fd: int) -> None:
+    """Let the kernel kill this process group when the other end of the lifeline closes."""
+    import fcntl
+
+    fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(fd, fcntl.F_SETSIG, SIGKILL)  # type: ignore[attr-defined,unused-ignore]
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)  # type: ignore[attr-defined,unused-ignore]
+    poll = select.poll()
+    poll.register(fd, 0)
+    if poll.poll(0):  # it closed before it was armed
+        die_with_the_hub()
+
+
+class Guard:
+    """The second line: a thread that kills this worker when the hub's process is gone."""
+
+    __slots__ = ("_parent", "_pidfd")
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+        self._pidfd = -1
+        if hasattr(os, "pidfd_open"):
+            try:
+                self._pidfd = os.pidfd_open(parent)
+            except ProcessLookupError:
+                die_with_the_hub()
+        if os.getppid() != parent:  # it died, and the pid may be another's already
+            die_with_the_hub()
+
+    def watch(self, stream: int, receive: Callable[[], None] | None = None) -> None:
+        """Start the thread. With `receive` it also reads the stream, a piece each time that something has come."""
+        start_new_thread(self._run, (stream, receive))
+
+    def _run(self, stream: int, receive: Callable[[], None] | None) -> None:
+        poll = select.poll()
+        poll.register(stream, select.POLLIN if receive else _POLLRDHUP)
+        if self._pidfd >= 0:
+            poll.register(self._pidfd, select.POLLIN)
+        timeout = None if self._pidfd >= 0 else _WITHOUT_PIDFD
+        while True:
+            for fd, event in poll.poll(timeout):
+                if fd == self._pidfd or (receive is None and event):
+                    die_with_the_hub()
+                if fd == stream and receive is not None:
+                    try:
+                        receive()
+                    except BaseException:  # noqa: BLE001 - out of step with the hub: nothing can be said any more
+                        die_with_the_hub()
+            if os.getppid() != self._parent:
+                die_with_the_hub()

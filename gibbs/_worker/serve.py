@@ -1,0 +1,142 @@
+"""The worker's life: receive the recipe, build the model, answer requests one at a time, leave.
+
+The road of a request on this side is `Worker.run`: mark begun, open the arguments, call the model, close the result. It
+must never know about seats, queues or hubs. Promises that every CALL is answered by exactly one ANSWER, FAILURE or SKIPPED,
+unless this process dies; and that nothing but the model's own call may be interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .._model import Interrupted
+from .._wire import failure, payload
+from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, UNFIT
+from .._wire.page import map_page, private_page
+from .._wire.recipe import Recipe
+from . import lifeline
+from .build import Unfit, build, describe
+from .inbox import Channel, DirectInbox, InBandInbox
+from .interrupt import Interrupter, disregard_sigterm
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NEEDS_REPLACEMENT = 70  # exit status of a worker whose model says that it did not survive an interrupt (EX_SOFTWARE)
+
+
+def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | None = None) -> None:
+    """Serve one hub over a descriptor until it says LEAVE. Called once, in the main thread of a fresh process.
+
+    `page` is the descriptor of a page made by the hub, -1 when there is none: then cancels come in the stream.
+    """
+    guard = lifeline.Guard(os.getppid() if parent is None else parent)
+    if lifeline_fd >= 0:
+        lifeline.arm(lifeline_fd)
+    disregard_sigterm()
+    channel = Channel(stream)
+    kind, _, body = channel.receive()
+    if kind != SETUP:
+        raise RuntimeError(f"the first message must be SETUP, not {kind}")
+    setup = payload.loads(body)
+    shared = map_page(page) if page >= 0 else private_page()
+    if page >= 0:
+        os.close(page)
+    interrupter = Interrupter(shared)
+    interrupter.install()
+    inbox: DirectInbox | InBandInbox
+    if setup["in_band"]:
+        inbox = InBandInbox(channel, shared)
+        guard.watch(stream, inbox.read_ahead)
+    else:
+        inbox = DirectInbox(channel, shared)
+        guard.watch(stream)
+    where = f"{setup['name']!r}, worker {setup['seat']} (pid {os.getpid()})"
+    try:
+        recipe = Recipe(setup["recipe"])
+        recipe.install()
+        model = build(recipe)
+        about = payload.dumps(describe(model))
+    except Unfit as unfit:
+        report = failure.dump_failure(unfit.error, stage="call", where=where)
+        channel.send(UNFIT, 0, payload.dumps((unfit.reason, report)))
+        return
+    channel.send(READY, 0, about)
+    Worker(model, channel, inbox, interrupter, where).serve()
+
+
+class Worker:
+    """A model and the channel that it answers on."""
+
+    def __init__(
+        self,
+        model: Any,
+        channel: Channel,
+        inbox: DirectInbox | InBandInbox,
+        interrupter: Interrupter,
+        where: str,
+    ) -> None:
+        self._model = model
+        self._channel = channel
+        self._inbox = inbox
+        self._interrupter = interrupter
+        self._where = where
+
+    def serve(self) -> None:
+        """Answer requests until the hub says LEAVE."""
+        while True:
+            kind, link_id, body = self._inbox.receive()
+            if kind == LEAVE:
+                return
+            if kind != CALL:
+                raise RuntimeError(f"message {kind} makes no sense between two requests")
+            self._channel.send(*self.run(link_id, body))
+
+    def run(self, link_id: int, body: bytes) -> tuple[int, int, bytes]:
+        """Run one request and return the message that answers it."""
+        if not self._inbox.begin(link_id):
+            return SKIPPED, link_id, b""
+        interrupter = self._interrupter
+        stage = "arguments"
+        value: object = None
+        error: BaseException | None = None
+        try:
+            # The inner block ends the interruptible part on every road out of it; an interrupt that comes before it has
+            # done so is caught by the outer one.
+            try:
+                interrupter.begin(link_id)
+                method, args, kwargs = payload.loads(body)
+                stage = "call"
+                value = getattr(self._model, method)(*args, **kwargs) if method else self._model(*args, **kwargs)
+                interrupter.end()
+            except Interrupted:
+                raise
+            except BaseException as exc:  # noqa: BLE001 - the model may raise anything, SystemExit too
+                interrupter.end()
+                error = exc
+        except Interrupted as exc:
+            interrupter.end()
+            error = exc  # the model's own doing, unless it was fired
+        if interrupter.fired:
+            self._after_interrupt()
+            return SKIPPED, link_id, b""  # whatever the model made of it: nobody waits for this request
+        if error is not None:
+            return FAILURE, link_id, failure.dump_failure(error, stage=stage, where=self._where)
+        try:
+            return ANSWER, link_id, payload.dumps(value)
+        except BaseException as exc:  # noqa: BLE001 - a result's __reduce__ may raise anything
+            return FAILURE, link_id, failure.dump_failure(exc, stage="result", where=self._where)
+
+    def _after_interrupt(self) -> None:
+        """Let the model repair itself; one that cannot says so by raising, and is replaced."""
+        repair = getattr(self._model, "after_interrupt", None)
+        if repair is None:
+            return
+        try:
+            repair()
+        except BaseException:  # noqa: BLE001 - whatever it is, the model asked to be replaced
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.stderr.flush()
+            os._exit(NEEDS_REPLACEMENT)
