@@ -1,0 +1,97 @@
+"""gibbs: serve something slow and blocking from an async program.
+
+```python
+async with gibbs.open_hub(MyModel, workers=4) as hub:
+    print(await hub.request(x))
+```
+
+The rooms: `_wire` is what is said between the processes, `_worker` the child, `_core` what is decided, `_parent` how the hub
+acts, `_hub` what a user sees. Each name is loaded when it is first asked for, so that a worker, which imports this package
+too, stays light.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gibbs._core.restarts import RestartPolicy as RestartPolicy
+    from gibbs._errors import GibbsError as GibbsError
+    from gibbs._errors import HubClosed as HubClosed
+    from gibbs._errors import HubOverloaded as HubOverloaded
+    from gibbs._errors import RecursiveStart as RecursiveStart
+    from gibbs._errors import RemoteError as RemoteError
+    from gibbs._errors import RestartsExhausted as RestartsExhausted
+    from gibbs._errors import WorkerCrashed as WorkerCrashed
+    from gibbs._errors import WorkerStartFailed as WorkerStartFailed
+    from gibbs._hub import Calls as Calls
+    from gibbs._hub import Endpoint as Endpoint
+    from gibbs._hub import Hub as Hub
+    from gibbs._hub import open_hub as open_hub
+    from gibbs._model import Interrupted as Interrupted
+    from gibbs._model import function as function
+    from gibbs._model import uninterruptible as uninterruptible
+    from gibbs._parent.local import LocalLauncher as LocalLauncher
+    from gibbs._records import Ending as Ending
+    from gibbs._records import Health as Health
+    from gibbs._records import HubStatistics as HubStatistics
+    from gibbs._records import Origin as Origin
+
+__all__ = [
+    "Calls",
+    "Ending",
+    "Endpoint",
+    "GibbsError",
+    "Health",
+    "Hub",
+    "HubClosed",
+    "HubOverloaded",
+    "HubStatistics",
+    "Interrupted",
+    "LocalLauncher",
+    "Origin",
+    "RecursiveStart",
+    "RemoteError",
+    "RestartPolicy",
+    "RestartsExhausted",
+    "WorkerCrashed",
+    "WorkerStartFailed",
+    "function",
+    "open_hub",
+    "uninterruptible",
+]
+
+if not TYPE_CHECKING:  # a __getattr__ that type checkers see would make every misspelt name legal
+    _HOME = {
+        "Calls": "gibbs._hub",
+        "Ending": "gibbs._records",
+        "Endpoint": "gibbs._hub",
+        "GibbsError": "gibbs._errors",
+        "Health": "gibbs._records",
+        "Hub": "gibbs._hub",
+        "HubClosed": "gibbs._errors",
+        "HubOverloaded": "gibbs._errors",
+        "HubStatistics": "gibbs._records",
+        "Interrupted": "gibbs._model",
+        "LocalLauncher": "gibbs._parent.local",
+        "Origin": "gibbs._records",
+        "RecursiveStart": "gibbs._errors",
+        "RemoteError": "gibbs._errors",
+        "RestartPolicy": "gibbs._core.restarts",
+        "RestartsExhausted": "gibbs._errors",
+        "WorkerCrashed": "gibbs._errors",
+        "WorkerStartFailed": "gibbs._errors",
+        "function": "gibbs._model",
+        "open_hub": "gibbs._hub",
+        "uninterruptible": "gibbs._model",
+    }
+
+    def __getattr__(name):
+        if name in ("Hub", "Worker") and name not in _HOME:
+            raise AttributeError(name)
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -1,0 +1,276 @@
+"""The exceptions that a user meets.
+
+```
+GibbsError
+├── HubClosed             also anyio.ClosedResourceError: the hub takes no requests (any more)
+├── HubOverloaded         also anyio.WouldBlock: the queue is as long as `max_pending` allows
+├── WorkerStartFailed     a worker did not become ready
+├── WorkerCrashed         a worker died while it had the request
+├── RemoteError           the model raised what cannot travel, or what cannot be raised here
+├── RestartsExhausted     workers failed to start more often than the policy allows
+└── RecursiveStart        a hub was opened by a module that a worker is importing
+```
+
+Each says what happened, to which worker and request, and what to do; its data are attributes; each pickles by its fields
+(a cause does not travel).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+
+if TYPE_CHECKING:
+    from ._records import Ending
+
+ClosedReason = Literal["closed", "draining", "failed"]
+StartFailure = Literal["model", "import", "timeout", "exited", "recursive", "refused", "resources"]
+Stage = Literal["arguments", "call", "result"]
+
+
+class GibbsError(Exception):
+    """What all exceptions of this library have in common."""
+
+    __module__ = "gibbs"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.__dict__)
+
+
+def _rebuild(cls: type[GibbsError], fields: dict[str, Any]) -> GibbsError:
+    fields = dict(fields)
+    notes = fields.pop("__notes__", ())
+    error = cls(**fields)
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
+class HubClosed(GibbsError, anyio.ClosedResourceError):
+    """The hub takes no requests (any more).
+
+    Attributes:
+        name: the hub's name.
+        reason: "closed", its `async with` block was left; "draining", `drain()` was called; "failed", its supervision gave
+            up, and `__cause__` says why.
+    """
+
+    def __init__(self, name: str, reason: ClosedReason) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(name, reason)
+
+    def __str__(self) -> str:
+        return {
+            "closed": f"the hub {self.name!r} is closed: its `async with` block has been left",
+            "draining": f"the hub {self.name!r} is draining and takes no new requests",
+            "failed": f"the hub {self.name!r} has failed and takes no more requests; the cause says why",
+        }[self.reason]
+
+
+class HubOverloaded(GibbsError, anyio.WouldBlock):
+    """The request was refused, since as many wait as `max_pending` allows. Nothing was sent; try again later.
+
+    Attributes:
+        name: the hub's name.
+        pending: how many requests waited.
+    """
+
+    def __init__(self, name: str, pending: int) -> None:
+        self.name = name
+        self.pending = pending
+        super().__init__(name, pending)
+
+    def __str__(self) -> str:
+        return (
+            f"the hub {self.name!r} is overloaded: {self.pending} requests wait already, as many as max_pending allows. "
+            f"Answer 503, try again later, or give the hub more workers"
+        )
+
+
+class WorkerStartFailed(GibbsError):
+    """A worker did not become ready; its process is gone.
+
+    Attributes:
+        name: the hub's name.
+        seat: the seat's index.
+        reason: "model", its construction raised (`__cause__` is that exception); "import", its code could not be loaded
+            there; "timeout"; "exited", the process ended first; "recursive", a module that it imports opens a hub;
+            "refused", what the factory built cannot be served; "resources", no process could be made (`__cause__` is the
+            OSError).
+        exit_code, signal: how the process ended, where that is the story.
+        stderr_tail: the last lines that it wrote.
+        detail: a sentence about this failure.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seat: int,
+        reason: StartFailure,
+        *,
+        exit_code: int | None = None,
+        signal: str | None = None,
+        stderr_tail: str = "",
+        detail: str = "",
+    ) -> None:
+        self.name = name
+        self.seat = seat
+        self.reason = reason
+        self.exit_code = exit_code
+        self.signal = signal
+        self.stderr_tail = stderr_tail
+        self.detail = detail
+        super().__init__(name, seat, reason)
+
+    def __str__(self) -> str:
+        text = f"worker {self.seat} of the hub {self.name!r} did not become ready: {self.detail or self.reason}"
+        return _with_tail(text, self.stderr_tail)
+
+
+class WorkerCrashed(GibbsError):
+    """The worker that had the request died before it answered. The other requests are not concerned; the seat is restarted.
+
+    Attributes:
+        name: the hub's name.
+        pid: its process id, None where the launcher cannot know it.
+        seat: the seat's index.
+        incarnation: the how-manieth worker of that seat it was, from 1.
+        exit_code: its exit status, None if a signal ended it or nobody knows.
+        signal: the name of the signal that ended it, such as "SIGKILL", or None.
+        stderr_tail: the last lines that it wrote on descriptors 1 and 2.
+        probable_cause: a sentence, or "".
+        may_have_run: False only if it is certain that the model never saw this request; then it can be sent again.
+        may_still_run: True if nobody can promise that the old process does not run any more. Always False on one machine.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pid: int | None,
+        seat: int,
+        incarnation: int,
+        *,
+        exit_code: int | None = None,
+        signal: str | None = None,
+        stderr_tail: str = "",
+        probable_cause: str = "",
+        may_have_run: bool = True,
+        may_still_run: bool = False,
+    ) -> None:
+        self.name = name
+        self.pid = pid
+        self.seat = seat
+        self.incarnation = incarnation
+        self.exit_code = exit_code
+        self.signal = signal
+        self.stderr_tail = stderr_tail
+        self.probable_cause = probable_cause
+        self.may_have_run = may_have_run
+        self.may_still_run = may_still_run
+        super().__init__(name, pid, seat, incarnation)
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            how = f"ended by {self.signal}"
+        elif self.exit_code is not None:
+            how = f"exited with status {self.exit_code}"
+        else:
+            how = "ended, nobody knows how"
+        text = f"worker {self.seat} of the hub {self.name!r} (pid {self.pid}) died with this request: {how}"
+        if self.probable_cause:
+            text += f"; {self.probable_cause}"
+        if self.may_have_run:
+            text += ". The request may have run: send it again only if that does no harm"
+        else:
+            text += ". The request was never begun and can be sent again"
+        return _with_tail(text, self.stderr_tail)
+
+
+class RemoteError(GibbsError):
+    """The model raised what cannot travel, or what must not be raised here (SystemExit, KeyboardInterrupt, …).
+
+    Also: its arguments could not be loaded in the worker, or its result could not be sent or loaded. The worker is kept.
+
+    Attributes:
+        type_name: the qualified name of the original exception's type.
+        message: its text.
+        traceback: the traceback as text.
+        stage: "arguments", "call" or "result": where it happened.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback: str, stage: Stage) -> None:
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+        self.stage = stage
+        super().__init__(type_name, message, traceback, stage)
+
+    def __str__(self) -> str:
+        where = {
+            "arguments": "the arguments could not be loaded in the worker",
+            "call": "the model raised what cannot be raised here as itself",
+            "result": "the result could not be brought back",
+        }[self.stage]
+        text = f"{self.type_name}: {self.message}" if self.message else self.type_name
+        return f"{where}: {text}"
+
+
+class RestartsExhausted(GibbsError):
+    """Workers failed more often than the RestartPolicy allows; the hub has closed.
+
+    Attributes:
+        name: the hub's name.
+        failures: the last failures, each a WorkerStartFailed or a WorkerCrashed, oldest first.
+    """
+
+    def __init__(self, name: str, failures: tuple[GibbsError, ...]) -> None:
+        self.name = name
+        self.failures = failures
+        super().__init__(name, failures)
+
+    def __str__(self) -> str:
+        last = f"; the last one: {self.failures[-1]}" if self.failures else ""
+        return (
+            f"the hub {self.name!r} gave up: its workers failed {len(self.failures)} times, "
+            f"more than its RestartPolicy allows{last}"
+        )
+
+
+class RecursiveStart(GibbsError):
+    """A worker imported a module that opens a hub while it is being imported; it would start workers without end.
+
+    Attributes:
+        name: the name of the hub that was not opened.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return (
+            f"the hub {self.name!r} is opened by a module that a worker is importing. Put the call that opens it under "
+            f'`if __name__ == "__main__":`, or move the model to a module of its own'
+        )
+
+
+def probable_cause(ending: Ending, *, violation: str | None = None) -> str:
+    """A sentence on why a worker probably ended so, or ""."""
+    if violation:
+        return f"it was killed by the hub for writing what is no message of the protocol: {violation}"
+    if ending.how == "exited":
+        return "the model, or a library of it, ended the process (os._exit, or an uncaught error in the worker)"
+    return {
+        "SIGKILL": "often this is the kernel's out-of-memory killer",
+        "SIGSEGV": "native code of the model, or of a library of it, has a fault",
+        "SIGBUS": "native code of the model, or of a library of it, has a fault, or a disk is full",
+        "SIGABRT": "native code of the model, or of a library of it, called abort()",
+        "SIGXCPU": "a CPU limit was reached",
+    }.get(ending.signal or "", "")
+
+
+def _with_tail(text: str, tail: str) -> str:
+    tail = tail.rstrip()
+    return f"{text}\nits last lines of output:\n{tail}" if tail else text

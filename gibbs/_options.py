@@ -1,0 +1,135 @@
+"""What a hub and a call are told, spelled once, refused at once when it makes no sense.
+
+Knows no process and no loop. Promises that a bad option raises TypeError or ValueError with the value in the message before
+anything is started or sent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ._core.restarts import RestartPolicy
+
+if TYPE_CHECKING:
+    from .abc import Launcher
+
+OnCancel: TypeAlias = Literal["interrupt", "kill", "finish"]
+
+UNSET: Any = object()  # "not given", where None is a value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """How requests are made through one view of a hub. Immutable: `using` makes a new one."""
+
+    on_cancel: OnCancel | None = None
+    abandon_on_cancel: bool = True
+
+    def __post_init__(self) -> None:
+        if self.on_cancel not in (None, "interrupt", "kill", "finish"):
+            raise ValueError(
+                f"on_cancel must be 'interrupt', 'kill', 'finish' or None for what the model says, not {self.on_cancel!r}"
+            )
+        if not isinstance(self.abandon_on_cancel, bool):
+            raise TypeError(f"abandon_on_cancel must be True or False, not {self.abandon_on_cancel!r}")
+
+    def using(self, *, on_cancel: OnCancel | None, abandon_on_cancel: bool) -> CallOptions:
+        """These options with some of them replaced; UNSET leaves one as it is."""
+        return CallOptions(
+            on_cancel=self.on_cancel if on_cancel is UNSET else on_cancel,
+            abandon_on_cancel=self.abandon_on_cancel if abandon_on_cancel is UNSET else abandon_on_cancel,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubOptions:
+    """How a hub runs its workers."""
+
+    name: str
+    workers: int
+    launcher: Launcher
+    ready: int
+    start_timeout: float
+    start_concurrency: int | None
+    close_timeout: float
+    max_pending: float
+    cancel_grace: float
+    restarts: RestartPolicy
+    call: CallOptions
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a string, not {self.name!r}")
+        _check_number("workers", self.workers, at_least=1, whole=True)
+        if not callable(getattr(self.launcher, "session", None)):
+            raise TypeError(f"launcher must be a gibbs.abc.Launcher, not {self.launcher!r}")
+        if isinstance(self.ready, bool) or not isinstance(self.ready, int):
+            raise TypeError(f'ready must be "all" or a number of workers, not {self.ready!r}')
+        if not 0 <= self.ready <= self.workers:
+            raise ValueError(f'ready must be "all" or between 0 and workers={self.workers}, not {self.ready!r}')
+        _check_number("start_timeout", self.start_timeout, above=0)
+        if self.start_concurrency is not None:
+            _check_number("start_concurrency", self.start_concurrency, at_least=1, whole=True)
+        _check_number("close_timeout", self.close_timeout, at_least=0, finite=True)
+        _check_number("max_pending", self.max_pending, at_least=0, whole=True, infinite=True)
+        _check_number("cancel_grace", self.cancel_grace, at_least=0)
+        if not isinstance(self.restarts, RestartPolicy):
+            raise TypeError(f"restarts must be a gibbs.RestartPolicy, not {self.restarts!r}")
+
+
+def check_factory(factory: Any) -> None:
+    """Refuse what can never build a model, before any process is started."""
+    import inspect
+
+    if not callable(factory):
+        raise TypeError(
+            f"the factory must be callable, such as the model's class, not {factory!r}: "
+            f"each worker builds a model of its own by calling it"
+        )
+    target = factory
+    while hasattr(target, "func"):  # functools.partial, of any depth
+        target = target.func
+    if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
+        raise TypeError(f"the factory {name_of(factory)!r} is async: a worker builds its model in a plain call")
+    if inspect.isclass(target):
+        call = getattr(target, "__call__", None)  # noqa: B004 - the function itself is wanted
+        if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+            raise TypeError(
+                f"{name_of(factory)}.__call__ is async: a worker runs plain functions, one at a time. "
+                f"What awaits needs no worker; call it from your own program"
+            )
+
+
+def name_of(factory: Any) -> str:
+    """What a factory is called in logs and errors."""
+    while hasattr(factory, "func") and not hasattr(factory, "__qualname__"):
+        factory = factory.func
+    return str(getattr(factory, "__qualname__", None) or type(factory).__qualname__)
+
+
+def _check_number(
+    name: str,
+    value: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    whole: bool = False,
+    infinite: bool = False,
+    finite: bool = False,
+) -> None:
+    """Refuse what is no number of this kind. A bool is not a number; NaN is out of every range."""
+    allowed = (int,) if whole and not infinite else (int, float)
+    what = "a whole number" if whole else "a number of seconds"
+    bound = f" ≥ {at_least:g}" if at_least is not None else f" > {above:g}" if above is not None else ""
+    wanted = f"{name} must be {what}{bound}" + (" or math.inf" if infinite else "")
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise TypeError(f"{wanted}, not {value!r}")
+    in_range = not math.isnan(value)
+    in_range = in_range and (at_least is None or value >= at_least) and (above is None or value > above)
+    in_range = in_range and not (finite and value == math.inf)
+    if whole and value != math.inf:
+        in_range = in_range and value == int(value)
+    if not in_range:
+        raise ValueError(f"{wanted}, not {value!r}")

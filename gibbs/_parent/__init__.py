@@ -1,0 +1,1 @@
+"""How the hub acts: processes, streams, deadlines. With `_hub`, the only room that waits."""

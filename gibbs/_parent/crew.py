@@ -1,0 +1,219 @@
+"""All seats of one hub together: opens them, carries out what the dispatcher orders, decides by the policy when to give up.
+
+Knows the hub's options and every supervisor. Must never read a payload, nor wait for a request. Promises that the crew
+fails once, with the first reason; that whoever waits learns of it; and that after `close` every supervisor comes to its end.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .._core.dispatch import Dispatcher, Interrupt, Order, Send
+from .._core.restarts import Restarts
+from .._core.seat import Seat, SeatState
+from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
+from .._records import HubStatistics
+from .supervisor import Supervisor
+from .waiter import News
+from .worker import Cleanups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from .._errors import ClosedReason
+    from .._options import HubOptions
+    from ..abc import LaunchSession
+
+logger = logging.getLogger("gibbs")
+
+_SEATS_THAT_SERVE = (SeatState.SERVING, SeatState.INTERRUPTING)
+
+
+class Crew:
+    """The supervisors and what they share.
+
+    Invariants: `closed` is set once, and from then on no request is accepted; `failure` is set once, before the hub's
+    waiters are told; `news` is announced after every change that somebody may wait for.
+    """
+
+    def __init__(
+        self, options: HubOptions, recipe: bytes, session: LaunchSession, *, cancel_body: Callable[[], None]
+    ) -> None:
+        self.options = options
+        self.recipe = recipe
+        self.session = session
+        self.dispatcher = Dispatcher([Seat(index) for index in range(options.workers)])
+        self.supervisors = [Supervisor(seat, self) for seat in self.dispatcher.seats]
+        self.start_slots = None if options.start_concurrency is None else anyio.Semaphore(options.start_concurrency)
+        self.cleanups = Cleanups()
+        self.news = News()
+        self.methods: dict[str, str] = {}  # name → kind, as the first worker that was ready told
+        self.closed: ClosedReason | None = None
+        self.failure: BaseException | None = None
+        self._cancel_body = cancel_body
+        self._restarts = Restarts(options.restarts)
+        self._problems: deque[GibbsError] = deque(maxlen=16)  # the last failures, for RestartsExhausted
+        self._opening = True
+        self._failed_to_open: list[WorkerStartFailed] = []
+        self._supervising = 0
+
+    # ---- opening
+
+    def start(self, tg: TaskGroup) -> None:
+        """Begin to fill the seats."""
+        for supervisor in self.supervisors:
+            self._supervising += 1
+            tg.start_soon(self._supervise, supervisor, name=f"gibbs {self.options.name} seat {supervisor.seat.index}")
+
+    async def open(self) -> None:
+        """Return when as many workers are ready as the options ask for. Raises WorkerStartFailed when they cannot be."""
+        while self.serving < self.options.ready:
+            if self.options.workers - len(self._failed_to_open) < self.options.ready:
+                first, *others = self._failed_to_open
+                for other in others:
+                    first.add_note(f"also: {other}")
+                raise first
+            if self.failure is not None:
+                raise self.failure
+            await self.news.wait()
+        self._opening = False
+        self.news.announce()
+
+    async def _supervise(self, supervisor: Supervisor) -> None:
+        try:
+            await supervisor.run()
+        except anyio.get_cancelled_exc_class():
+            self.fail(RuntimeError(f"a task of the hub {self.options.name!r} was cancelled by other code"))
+            raise
+        except BaseException as error:  # noqa: BLE001 - the others are shielded and must be told to stop
+            self.fail(error)
+        finally:
+            self._supervising -= 1
+            self.news.announce()
+
+    # ---- what supervisors report
+
+    def became_ready(self, seat: Seat, about: dict[str, Any]) -> None:
+        """A worker serves from now on."""
+        self.methods = self.methods or about["methods"]
+        self._restarts.ready(seat.index)
+        self.carry_out(self.dispatcher.ready(seat, on_cancel="interrupt" if about["interruptible"] else "kill"))
+        self.news.announce()
+
+    async def start_failed(self, seat: Seat, problem: WorkerStartFailed) -> float:
+        """A worker did not become ready. Returns the seconds until the next attempt; while the hub opens there is none."""
+        if self._opening:
+            self._failed_to_open.append(problem)
+            self.news.announce()
+            while self._opening and self.closed is None:
+                await self.news.wait()
+        else:
+            logger.warning("%s", problem)
+        pause = self._restarts.failed_start(seat.index, anyio.current_time(), random.random())
+        return self._go_on_or_give_up(problem, pause)
+
+    def crashed(self, seat: Seat, ready_at: float, problem: WorkerCrashed) -> float:
+        """A worker that had been ready died unplanned. Returns the seconds until its seat is filled again."""
+        logger.warning(
+            "worker %d of the hub %r (pid %s, incarnation %d) died: %s",
+            seat.index,
+            self.options.name,
+            problem.pid,
+            problem.incarnation,
+            problem.signal or f"exit status {problem.exit_code}",
+        )
+        pause = self._restarts.crashed(seat.index, anyio.current_time(), ready_at, random.random())
+        return self._go_on_or_give_up(problem, pause)
+
+    def _go_on_or_give_up(self, problem: GibbsError, pause: float | None) -> float:
+        self._problems.append(problem)
+        if pause is None:
+            error = RestartsExhausted(self.options.name, tuple(self._problems))
+            error.__cause__ = problem
+            self.fail(error)
+            return math.inf
+        self.news.announce()
+        return pause
+
+    # ---- orders
+
+    def carry_out(self, orders: list[Order]) -> None:
+        """Do what the dispatcher decided: nothing here waits."""
+        for order in orders:
+            worker = self.supervisors[order.seat.index].worker
+            if worker is None:
+                raise AssertionError(f"{order} is for a seat without a worker")
+            if isinstance(order, Send):
+                worker.send(order)
+            elif isinstance(order, Interrupt):
+                worker.clean_up(order)
+
+    # ---- the end
+
+    def fail(self, error: BaseException) -> None:
+        """Supervision gives up: the body is cancelled, then everybody who waits is told why. The first reason stands."""
+        if self.failure is None:
+            self.failure = error
+            if self.closed != "closed":
+                self.closed = "failed"
+                self._cancel_body()  # before the waiters wake: one that is the body itself gets the cancellation
+        self.close(self.options.close_timeout)
+
+    def close(self, patience: float) -> None:
+        """Take no more requests and let all workers go, within so many seconds. Synchronous; may be repeated to hurry."""
+        if self.closed in (None, "draining"):
+            self.closed = "closed"
+        if not self.dispatcher.closed:
+            self.carry_out(self.dispatcher.close())
+        deadline = anyio.current_time() + patience
+        for supervisor in self.supervisors:
+            supervisor.close(deadline)
+        self.news.announce()
+
+    async def gone(self) -> None:
+        """Return when every supervisor has ended: each worker is reaped, or reported."""
+        while self._supervising:
+            await self.news.wait()
+
+    def refusal(self) -> HubClosed:
+        """Why a request is not taken, or was not answered."""
+        error = HubClosed(self.options.name, self.closed or "closed")
+        if self.closed == "failed":
+            error.__cause__ = self.failure
+        return error
+
+    # ---- what can be seen
+
+    @property
+    def serving(self) -> int:
+        """How many seats have a worker that is ready."""
+        return sum(seat.state in _SEATS_THAT_SERVE for seat in self.dispatcher.seats)
+
+    def statistics(self) -> HubStatistics:
+        """What the hub does and has done."""
+        dispatcher, tally = self.dispatcher, self.dispatcher.tally
+        states = Counter(str(seat.state) for seat in dispatcher.seats)
+        oldest = dispatcher.oldest
+        return HubStatistics(
+            seats={str(state): states[state] for state in SeatState},
+            pids=tuple(supervisor.pid for supervisor in self.supervisors),
+            queued=dispatcher.queued,
+            running=dispatcher.live - dispatcher.queued,
+            done=tally.done,
+            failed=tally.failed,
+            cancelled=tally.cancelled,
+            crashed=tally.lost,
+            refused=tally.refused,
+            restarts=sum(max(0, seat.incarnation - 1) for seat in dispatcher.seats),
+            interrupted=self.cleanups.kept,
+            killed=self.cleanups.killed,
+            oldest_wait=max(0.0, anyio.current_time() - oldest.created) if oldest is not None else 0.0,
+        )

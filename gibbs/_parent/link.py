@@ -1,0 +1,125 @@
+"""One live worker as messages: what to say goes out whole and in order, what it says comes in whole.
+
+Knows bytes and the ways to reach a busy worker. Must never know what a message means, nor how long anything may take. A
+caller never owns a half-written message: it appends to the outbox, of which as much as the socket takes is written at once,
+and the rest by `write_outbox`, a task of the worker's own. (A cancelled `send` leaves half a message in the peer.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import SocketAttribute
+
+from .._wire.frames import FrameReader, encode, encode_header
+from .._wire.messages import CANCEL, INTERRUPT, TO_HUB
+from .waiter import Alarm
+
+if TYPE_CHECKING:
+    from ..abc import WorkerProcess
+
+    Message = tuple[int, int, bytes]
+
+_PIECE = 1 << 18
+_SMALL = 1 << 16
+_SILENCE = 0.05  # seconds without a byte after which the stream of a dead worker is taken to be empty
+
+GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+
+
+class Link:
+    """The hub's end of a worker.
+
+    Invariant: while `_outbox` is not empty its first piece may be half written, and only `write_outbox` writes.
+    """
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self._stream = process.stream
+        self._side = process.side
+        self._socket = process.stream.extra(SocketAttribute.raw_socket, None)
+        self._reader = FrameReader(TO_HUB)
+        self._outbox: deque[bytes | memoryview] = deque()
+        self._more = Alarm()
+
+    @property
+    def in_band(self) -> bool:
+        """Whether the stream is the only way to the worker."""
+        return self._side is None
+
+    @property
+    def flushed(self) -> bool:
+        """Whether all that was sent has left this process."""
+        return not self._outbox
+
+    def send(self, kind: int, link_id: int = 0, body: bytes = b"") -> None:
+        """Send one message, in order, without waiting. To a worker that is gone: nothing, its death arrives by itself."""
+        if len(body) < _SMALL:
+            self._write(encode(kind, link_id, body))
+        else:
+            self._write(encode_header(kind, link_id, len(body)))
+            self._write(body)
+
+    def _write(self, piece: bytes) -> None:
+        rest: bytes | memoryview = piece
+        if self._socket is not None and not self._outbox:
+            try:
+                sent = self._socket.send(piece)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return
+            if sent == len(piece):
+                return
+            rest = memoryview(piece)[sent:]
+        self._outbox.append(rest)
+        self._more.ring()
+
+    async def write_outbox(self) -> None:
+        """Write what the socket did not take at once; ends when the worker is gone. Cancelled, it may leave half a message."""
+        try:
+            while True:
+                await self._more.wait()
+                while self._outbox:
+                    await self._stream.send(self._outbox[0])  # type: ignore[arg-type]  # AnyIO takes any buffer
+                    self._outbox.popleft()
+        except GONE:
+            return
+
+    async def receive(self) -> list[Message]:
+        """Wait for bytes; return the messages that they complete. Raises one of GONE, or FrameError."""
+        return self._reader.feed(await self._stream.receive(_PIECE))
+
+    async def drain(self) -> list[Message]:
+        """What a dead worker had said last: all messages that are still in the stream. Does not wait for its end.
+
+        A forked grandchild can hold the stream open for ever, so silence ends it too. Raises FrameError.
+        """
+        messages: list[Message] = []
+        while True:
+            with anyio.move_on_after(_SILENCE):
+                try:
+                    messages += await self.receive()
+                except GONE:
+                    return messages
+                continue
+            return messages
+
+    def begun(self) -> int | None:
+        """The last request that the worker began; None if there is no evidence."""
+        return None if self._side is None else self._side.begun()
+
+    def aim(self, link_id: int, *, interrupt: bool) -> None:
+        """Tell the worker to skip this request if it has not begun; with `interrupt`, to get ready for a strike."""
+        if self._side is None:
+            self.send(CANCEL, link_id, INTERRUPT if interrupt else b"")
+        else:
+            self._side.aim(link_id)
+
+    def strike(self, link_id: int) -> None:
+        """Interrupt this request if it is running. May be repeated; the worker raises once."""
+        if self._side is None:
+            self.send(CANCEL, link_id, INTERRUPT)
+        else:
+            self._side.strike()

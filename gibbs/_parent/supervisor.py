@@ -1,0 +1,235 @@
+"""The life of a seat: launch, serve, bury, ask the policy, wait, again. One task per seat, so a slow start holds up nobody.
+
+Knows why a worker failed and says it in words; exceptions about workers are made here. Must never decide who gets which
+request, nor when the hub gives up: it asks the dispatcher and the crew.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .._errors import GibbsError, RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed, probable_cause
+from .._wire import failure, payload
+from .._wire.messages import UNFIT
+from ..abc import WorkerSpec
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from .._core.seat import Seat
+    from .._records import Ending
+    from ..abc import WorkerProcess
+    from .crew import Crew
+
+
+class Death:
+    """How a worker ended that had requests; what the core keeps, unread, as the outcome of a lost ticket."""
+
+    __slots__ = ("_facts",)
+
+    def __init__(self, **facts: Any) -> None:
+        self._facts = facts
+
+    def error(self, *, may_have_run: bool = True) -> WorkerCrashed:
+        """A fresh exception for each request."""
+        return WorkerCrashed(**self._facts, may_have_run=may_have_run)
+
+
+class Supervisor:
+    """Keeps one seat occupied until the hub closes."""
+
+    def __init__(self, seat: Seat, crew: Crew) -> None:
+        self.seat = seat
+        self.worker: Worker | None = None
+        self._crew = crew
+        self._deadline = math.inf  # of the hub's closing; finite once it closes
+        self._launching = anyio.CancelScope()
+        self._ready_at = math.nan
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the seat's worker, if there is one."""
+        return self.worker.process.origin.pid if self.worker is not None else None
+
+    @property
+    def closing(self) -> bool:
+        return self._deadline < math.inf
+
+    def close(self, deadline: float) -> None:
+        """Let the worker go, by this time at the latest, and start no other. Synchronous; may be repeated to hurry."""
+        self._deadline = min(self._deadline, deadline)
+        self._launching.cancel()
+        if self.worker is not None:
+            self.worker.close(self._deadline)
+
+    async def run(self) -> None:
+        """Supervise until `close`. Its awaits are shielded: it is told to stop and never cancelled, but natively."""
+        with anyio.CancelScope(shield=True):
+            while not self.closing:
+                pause = await self._one_life()
+                with anyio.move_on_after(pause):
+                    while not self.closing:
+                        await self._crew.news.wait()
+        self._crew.dispatcher.retire(self.seat)
+
+    async def _one_life(self) -> float:
+        """One worker, from launch to grave. Returns how many seconds to wait before the next one."""
+        self._crew.dispatcher.launch(self.seat)
+        self._ready_at = math.nan
+        worker: Worker | None = None
+        ending: Ending | None = None
+        problem: GibbsError | None = None
+        slot = _StartSlot(self._crew.start_slots)
+        try:
+            process, start_deadline = await self._launch(slot)
+            worker = self.worker = self._worker(process)
+            try:
+                await worker.live(self._setup(), lambda: self._serve(slot), start_deadline=start_deadline)
+            finally:
+                ending = await worker.bury()
+        except WorkerStartFailed as error:
+            problem = error
+        finally:
+            slot.release()
+            self.worker = None
+            self._settle(worker, ending)
+        if self.closing:
+            return math.inf
+        if worker is None or ending is None:
+            assert isinstance(problem, WorkerStartFailed)
+            return await self._crew.start_failed(self.seat, problem)
+        if math.isnan(self._ready_at):
+            return await self._crew.start_failed(self.seat, self._explain(worker, ending))
+        if worker.lost_to_a_cancel:
+            return 0.0
+        return self._crew.crashed(self.seat, self._ready_at, self._death(worker, ending).error())
+
+    async def _launch(self, slot: _StartSlot) -> tuple[WorkerProcess, float]:
+        """A process, and the time by which its model must be built. Raises WorkerStartFailed."""
+        options = self._crew.options
+        spec = WorkerSpec(
+            name=options.name, seat=self.seat.index, incarnation=self.seat.incarnation, workers=options.workers
+        )
+        process: WorkerProcess | None = None
+        deadline = math.inf
+        with anyio.CancelScope() as self._launching:
+            await slot.acquire()
+            deadline = self._launching.deadline = anyio.current_time() + options.start_timeout
+            try:
+                process = await self._crew.session.launch(spec)
+            except OSError as error:
+                raise self._failed("resources", f"no process could be made: {error}") from error
+        if process is None:
+            raise self._too_late()
+        return process, deadline
+
+    def _worker(self, process: WorkerProcess) -> Worker:
+        crew = self._crew
+        worker = Worker(
+            process,
+            self.seat,
+            crew.dispatcher,
+            crew.carry_out,
+            cancel_grace=crew.options.cancel_grace,
+            cleanups=crew.cleanups,
+        )
+        if self.closing:
+            worker.close(self._deadline)
+        return worker
+
+    def _setup(self) -> dict[str, Any]:
+        return {"name": self._crew.options.name, "seat": self.seat.index, "recipe": self._crew.recipe}
+
+    def _serve(self, slot: _StartSlot) -> None:
+        """The worker has built its model."""
+        assert self.worker is not None and self.worker.welcome is not None
+        slot.release()
+        self._ready_at = anyio.current_time()
+        self._crew.became_ready(self.seat, payload.loads(self.worker.welcome[1]))
+
+    def _settle(self, worker: Worker | None, ending: Ending | None) -> None:
+        """The worker is gone, or never came: what it held is lost or goes back. Synchronous, on every way out."""
+        dispatcher = self._crew.dispatcher
+        dispatcher.condemn(self.seat)
+        begun = worker.link.begun() if worker is not None else 0
+        death = self._death(worker, ending) if worker is not None else None
+        self._crew.carry_out(dispatcher.lost(self.seat, begun, death))
+
+    # ---- in words
+
+    def _death(self, worker: Worker, ending: Ending | None) -> Death:
+        return Death(
+            name=self._crew.options.name,
+            pid=worker.process.origin.pid,
+            seat=self.seat.index,
+            incarnation=self.seat.incarnation,
+            exit_code=ending.exit_code if ending else None,
+            signal=ending.signal if ending else None,
+            stderr_tail=ending.tail if ending else "",
+            probable_cause=probable_cause(ending, violation=worker.violation) if ending else "",
+            may_still_run=not ending.certain if ending else True,
+        )
+
+    def _explain(self, worker: Worker, ending: Ending) -> WorkerStartFailed:
+        """Why a worker did not become ready."""
+        if worker.welcome is not None and worker.welcome[0] == UNFIT:
+            reason, report = payload.loads(worker.welcome[1])
+            cause: BaseException | failure.RemoteFailure = failure.load_failure(report)
+            if isinstance(cause, failure.RemoteFailure):
+                cause = RemoteError(cause.type_name, cause.message, cause.traceback, "call")
+            text = f"{type(cause).__qualname__}: {cause}"
+            error = self._failed(
+                reason,
+                {
+                    "import": f"its code could not be loaded there: {text}",
+                    "recursive": str(cause),
+                    "refused": str(cause),
+                }.get(reason, f"the model could not be built: {text}"),
+                ending,
+            )
+            error.__cause__ = cause
+            return error
+        if worker.over == "timeout":
+            return self._too_late(ending)
+        when = "while its model was told to serve" if worker.welcome is not None else "before its model was built"
+        if worker.violation is not None:
+            return self._failed("exited", f"it wrote what is no message of the protocol: {worker.violation}", ending)
+        return self._failed("exited", f"the process {ending} {when}", ending)
+
+    def _too_late(self, ending: Ending | None = None) -> WorkerStartFailed:
+        timeout = self._crew.options.start_timeout
+        return self._failed("timeout", f"it was not ready after start_timeout={timeout} seconds", ending)
+
+    def _failed(self, reason: StartFailure, detail: str, ending: Ending | None = None) -> WorkerStartFailed:
+        told = reason == "exited"
+        return WorkerStartFailed(
+            self._crew.options.name,
+            self.seat.index,
+            reason,
+            exit_code=ending.exit_code if ending and told else None,
+            signal=ending.signal if ending and told else None,
+            stderr_tail=ending.tail if ending else "",
+            detail=detail,
+        )
+
+
+class _StartSlot:
+    """A place among the workers that may start at once; given back when the worker is ready, or its attempt over."""
+
+    def __init__(self, slots: anyio.Semaphore | None) -> None:
+        self._slots = slots
+        self._held = False
+
+    async def acquire(self) -> None:
+        if self._slots is not None:
+            await self._slots.acquire()
+            self._held = True
+
+    def release(self) -> None:
+        if self._slots is not None and self._held:
+            self._held = False
+            self._slots.release()
+
+

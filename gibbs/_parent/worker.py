@@ -1,0 +1,266 @@
+"""One worker from its launch to its grave: handshake, requests, cleaning up an abandoned call, burial.
+
+This is the only place that owns time for a worker: how long it may start, unwind, leave and die. It must never decide who
+gets which request: it tells the dispatcher what happened and carries nothing out but what concerns itself. Promises that a
+worker once launched is killed, reaped and settled on every way out, also when this task is cancelled natively.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .._core.dispatch import Answer, Violation
+from .._core.seat import SeatState
+from .._records import Ending
+from .._wire import payload
+from .._wire.frames import FrameError
+from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, UNFIT
+from .insist import insist
+from .link import GONE, Link
+from .waiter import Alarm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.dispatch import Dispatcher, Interrupt, Order, Send
+    from .._core.seat import Seat
+    from ..abc import WorkerProcess
+
+logger = logging.getLogger("gibbs")
+
+STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
+EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
+REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left
+
+
+class Cleanups:
+    """What became of the workers of abandoned calls, over a hub's whole life."""
+
+    def __init__(self) -> None:
+        self.kept = 0
+        self.killed = 0
+        self._warned = False
+
+    def kill(self, seat: Seat, link_id: int) -> None:
+        """Count a kill; say once what would have spared the worker."""
+        self.killed += 1
+        ticket = seat.held.get(link_id)
+        if not self._warned and ticket is not None and ticket.on_cancel is None and seat.on_cancel == "kill":
+            self._warned = True
+            logger.warning(
+                "worker %d is killed since the caller of its request was cancelled, and its model does not say that it "
+                "may be interrupted. If an exception between any two of its lines leaves the model usable, give its "
+                "class `interruptible = True` and it stays warm; on_cancel='finish' lets calls run out instead. "
+                "This is said once for each hub",
+                seat.index,
+            )
+
+
+class Worker:
+    """A launched process in its seat.
+
+    Invariants: `over` is set once, with the first reason why this worker must go; `_unwanted` is the order of the seat's
+    current INTERRUPTING, or None; `left` means that LEAVE was said and nothing is sent afterwards.
+    """
+
+    def __init__(
+        self,
+        process: WorkerProcess,
+        seat: Seat,
+        dispatcher: Dispatcher,
+        carry_out: Callable[[list[Order]], None],
+        *,
+        cancel_grace: float,
+        cleanups: Cleanups,
+    ) -> None:
+        self.process = process
+        self.link = Link(process)
+        self.welcome: tuple[int, bytes] | None = None  # READY or UNFIT, with its body
+        self.over: str | None = None
+        self.violation: str | None = None
+        self.lost_to_a_cancel = False  # it died, or had to die, over an abandoned call
+        self.left = False
+        self.deadline = math.inf  # of the hub's closing; finite once it closes
+        self._seat = seat
+        self._dispatcher = dispatcher
+        self._carry_out = carry_out
+        self._cancel_grace = cancel_grace
+        self._cleanups = cleanups
+        self._unwanted: Interrupt | None = None
+        self._alarm = Alarm()
+
+    # ---- what others tell it, synchronously
+
+    def send(self, order: Send) -> None:
+        """Write a request."""
+        self.link.send(CALL, order.link_id, order.ticket.payload)
+
+    def clean_up(self, order: Interrupt) -> None:
+        """The running call has been abandoned: get the seat back, or end the worker."""
+        self._unwanted = order
+        self._alarm.ring()
+
+    def close(self, deadline: float) -> None:
+        """The hub closes: leave when idle, and at the deadline be killed."""
+        self.deadline = min(self.deadline, deadline)
+        self._alarm.ring()
+
+    # ---- its life
+
+    async def live(self, setup: dict[str, Any], serve: Callable[[], None], *, start_deadline: float) -> None:
+        """Build the model, call `serve` when that is done, answer requests until something ends it. Does not bury."""
+        async with anyio.create_task_group() as tg:
+            try:
+                tg.start_soon(self._pump)
+                tg.start_soon(self._write)
+                tg.start_soon(self._watch)
+                setup["in_band"] = self.link.in_band
+                self.link.send(SETUP, 0, payload.dumps(setup))
+                with anyio.CancelScope(deadline=start_deadline) as start:
+                    while self.welcome is None and self.over is None and self.deadline == math.inf:
+                        await self._alarm.wait()
+                if self.welcome is None:
+                    self._end("timeout" if start.cancelled_caught else "closing")
+                elif self.welcome[0] == READY and self.over is None:
+                    serve()
+                    await self._attend()
+            finally:
+                # What is synchronous comes first: a native cancel may cut every await from here on.
+                if self.over not in ("stream", "exited"):
+                    self.process.kill()
+                tg.cancel_scope.cancel()
+
+    async def _attend(self) -> None:
+        """Do what takes time, as it comes up, until the worker is over."""
+        while self.over is None:
+            if self._unwanted is not None:
+                await self._unwind(self._unwanted)
+            elif self.deadline < math.inf and not self._seat.held and not self.left:
+                self.left = True
+                self.link.send(LEAVE)
+            elif anyio.current_time() >= self.deadline:
+                self._end("deadline")
+            else:
+                with anyio.CancelScope(deadline=self.deadline):
+                    await self._alarm.wait()
+
+    async def _unwind(self, order: Interrupt) -> None:
+        """Get the seat back from an abandoned call, or end the worker.
+
+        Grace counts from the moment that the worker can begin the call: its message has left, nothing is before it.
+        """
+        link_id, how = order.link_id, order.how
+        self.link.aim(link_id, interrupt=how == "interrupt")
+        grace_ends = math.inf
+        pause = 0.001
+        while self.over is None:
+            if self._seat.state is not SeatState.INTERRUPTING or self._unwanted is not order:
+                self._cleanups.kept += 1
+                break
+            now = anyio.current_time()
+            if grace_ends == math.inf and self.link.flushed:
+                grace_ends = now + self._cancel_grace
+            begun = self.link.begun()
+            if (how == "kill" and (begun is None or begun >= link_id)) or now >= min(grace_ends, self.deadline):
+                self._end("cancel")
+                break
+            if how == "interrupt":
+                self.link.strike(link_id)
+                pause = STRIKE_EVERY
+            with anyio.CancelScope(deadline=min(now + pause, grace_ends, self.deadline)):
+                await self._alarm.wait()
+            pause = min(2 * pause, STRIKE_EVERY)
+        if self.over is not None and link_id in self._seat.held:
+            self.lost_to_a_cancel = True
+            self._cleanups.kill(self._seat, link_id)
+        if self._unwanted is order:
+            self._unwanted = None
+
+    async def bury(self) -> Ending:
+        """Kill what is left, reap it, hear its last words, settle its requests. Returns how it ended."""
+        self._dispatcher.condemn(self._seat)
+        if self.over not in ("stream", "exited"):
+            self.process.kill()
+        try:
+            return await insist(self._bury)
+        finally:
+            self.process.kill()
+
+    async def _bury(self) -> Ending:
+        ending: Ending | None = None
+        if self.over == "stream":
+            with anyio.move_on_after(EXIT_PATIENCE):
+                ending = await self.process.ended()
+        if ending is None:
+            self.process.kill()
+            with anyio.move_on_after(REAP_PATIENCE):
+                ending = await self.process.ended()
+        if ending is None:
+            ending = Ending(how="unknown", certain=False)
+            logger.error("worker %d (pid %s) was killed but is not gone", self._seat.index, self.process.origin.pid)
+        if self._seat.state is SeatState.DYING and self._seat.held:
+            try:
+                for message in await self.link.drain():
+                    self._take(*message)
+            except (FrameError, Violation) as error:
+                self.violation = self.violation or str(error)
+        await self.process.aclose()
+        return ending
+
+    # ---- its tasks
+
+    async def _pump(self) -> None:
+        """Receive what is there and settle it."""
+        try:
+            while True:
+                for message in await self.link.receive():
+                    self._take(*message)
+        except GONE:
+            self._end("stream")
+        except (FrameError, Violation) as error:
+            self.violation = str(error)
+            self._end("violation")
+        finally:
+            self._end("stream")  # also if this task alone was cancelled: nobody would read any more
+
+    async def _write(self) -> None:
+        try:
+            await self.link.write_outbox()
+        finally:
+            self._end("stream")
+
+    async def _watch(self) -> None:
+        """The process's end, which its stream need not show: a forked grandchild can hold it open."""
+        try:
+            await self.process.ended()
+        finally:
+            self._end("exited")
+
+    def _take(self, kind: int, link_id: int, body: bytes) -> None:
+        """One message of the worker."""
+        starting = self._seat.state is SeatState.STARTING
+        if starting != (kind in (READY, UNFIT)) or (starting and self.welcome is not None):
+            raise Violation(f"message {kind} makes no sense from a worker that is {self._seat.state}")
+        if starting:
+            self.welcome = (kind, body)
+            self._alarm.ring()
+            return
+        if kind == SKIPPED:
+            orders = self._dispatcher.skipped(self._seat, link_id)
+        else:
+            assert kind in (ANSWER, FAILURE)
+            orders = self._dispatcher.answered(self._seat, link_id, Answer(kind == FAILURE, body))
+        self._carry_out(orders)
+        if self._unwanted is not None or self.deadline < math.inf:
+            self._alarm.ring()
+
+    def _end(self, reason: str) -> None:
+        if self.over is None:
+            self.over = reason
+            if self._seat.state is not SeatState.VACANT:
+                self._dispatcher.condemn(self._seat)
+            self._alarm.ring()

@@ -1,0 +1,117 @@
+"""Frozen records of what is and of what happened. They know nothing of how it came about."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a worker runs, as its launcher knows it.
+
+    Attributes:
+        launcher: the launcher's name.
+        host: the host's name, or "" for this one.
+        pid: the process id on that host, or None where the launcher cannot know it.
+    """
+
+    launcher: str
+    host: str = ""
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a worker's process ended.
+
+    Attributes:
+        how: "exited" with an exit status, "signalled" by a signal, or "unknown" when somebody else reaped the process.
+        code: the exit status or the signal's number; None when unknown.
+        certain: False when nobody can promise that the process does not run any more.
+        tail: the last lines that it wrote on descriptors 1 and 2, capped; "" where they are not captured.
+    """
+
+    how: Literal["exited", "signalled", "unknown"]
+    code: int | None = None
+    certain: bool = True
+    tail: str = ""
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit status, if the process exited by itself."""
+        return self.code if self.how == "exited" else None
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that ended the process, such as "SIGKILL"."""
+        if self.how != "signalled" or self.code is None:
+            return None
+        try:
+            return signal.Signals(self.code).name
+        except ValueError:
+            return f"signal {self.code}"
+
+    def __str__(self) -> str:
+        if self.how == "exited":
+            return f"exited with status {self.code}"
+        if self.how == "signalled":
+            return f"was ended by {self.signal}"
+        return "is gone, its exit status was taken by other code of this program"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubStatistics:
+    """What a hub is doing and has done, at one moment.
+
+    Attributes:
+        seats: how many seats are in each state: "vacant", "starting", "serving", "interrupting", "dying", "retired".
+        pids: the process id of each seat's worker, by seat index; None where there is none.
+        queued: requests that wait for a worker.
+        running: requests that a worker holds and somebody waits for.
+        done: requests answered by a result.
+        failed: requests answered by the model's exception.
+        cancelled: requests whose caller was cancelled.
+        crashed: requests that ended with WorkerCrashed.
+        refused: accepted requests that ended with HubClosed.
+        restarts: workers started in the place of an earlier one.
+        interrupted: cancelled calls that were interrupted or not begun; their workers were kept.
+        killed: cancelled calls that cost their worker.
+        oldest_wait: seconds that the first of the queue has waited; 0.0 for an empty queue.
+    """
+
+    seats: Mapping[str, int]
+    pids: tuple[int | None, ...] = ()
+    queued: int = 0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    crashed: int = 0
+    refused: int = 0
+    restarts: int = 0
+    interrupted: int = 0
+    killed: int = 0
+    oldest_wait: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether a hub can serve now, and if not why.
+
+    Attributes:
+        ready: whether a new request would be accepted and some worker is there to take it.
+        reasons: sentences for a person, empty when there is nothing to say. A hub can be ready with reasons (one seat of
+            four is down).
+    """
+
+    ready: bool
+    reasons: tuple[str, ...] = field(default=())
+
+
+for _record in (Origin, Ending, HubStatistics, Health):
+    _record.__module__ = "gibbs"

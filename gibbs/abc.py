@@ -1,0 +1,121 @@
+"""Contracts that others may implement: how workers come to be, and what a launcher gives to the hub.
+
+A `Launcher` is immutable configuration. A hub enters its `session()` once; the session launches one process per worker and
+gives it back as a `WorkerProcess`: an ordered, reliable byte stream with the worker's loop (`gibbs.worker.serve`) at its
+other end. What a launcher can promise is data, its `Traits`. `gibbs.testing.check_launcher` tries all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from anyio.abc import ByteStream
+
+    from ._records import Ending, Origin
+
+__all__ = ["LaunchSession", "Launcher", "SideChannel", "Traits", "WorkerProcess", "WorkerSpec"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a launcher's workers can promise, as data.
+
+    Attributes:
+        same_host: descriptors and memory may be shared with the worker.
+        kill_is_certain: after `kill()` and `ended()` the process is proven gone.
+    """
+
+    same_host: bool
+    kill_is_certain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """What is to be launched. The model itself follows in the stream, when the process is there.
+
+    Attributes:
+        name: the hub's name.
+        seat: the seat's index, from 0 to `workers` - 1.
+        incarnation: the how-manieth worker of that seat, from 1; never reused within a hub.
+        workers: how many seats the hub has.
+    """
+
+    name: str
+    seat: int
+    incarnation: int
+    workers: int
+
+
+class SideChannel(Protocol):
+    """Ways to reach a worker beside its stream, for a worker on the same host. Each is synchronous and never raises."""
+
+    def begun(self) -> int:
+        """The link id of the last request that the worker began, 0 for none. True also after its death."""
+        ...
+
+    def aim(self, link_id: int) -> None:
+        """Name the request that is to be skipped, or interrupted by the next `strike`."""
+        ...
+
+    def strike(self) -> None:
+        """Interrupt the named request if it is running; do nothing otherwise."""
+        ...
+
+
+class WorkerProcess(Protocol):
+    """One launched process, as the hub sees it."""
+
+    @property
+    def stream(self) -> ByteStream:
+        """Ordered, reliable, duplex. Its end means that the worker is gone, or cannot be used any more."""
+        ...
+
+    @property
+    def side(self) -> SideChannel | None:
+        """Ways to reach it beside the stream; None: the stream is all there is."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """Where it runs."""
+        ...
+
+    async def ended(self) -> Ending:
+        """Return when the process is known to be gone. Repeatable, by one task at a time; cancelling it loses nothing."""
+        ...
+
+    def kill(self) -> None:
+        """End the process and what it has started, irrevocably. Synchronous, idempotent, never raises, does not wait."""
+        ...
+
+    async def aclose(self) -> None:
+        """Kill, close the stream, and free all handles. Idempotent. Does not wait for the end of the process."""
+        ...
+
+
+class LaunchSession(Protocol):
+    """What a launcher keeps open for the workers of one hub."""
+
+    async def launch(self, spec: WorkerSpec) -> WorkerProcess:
+        """Start one process, connected; its model is not built yet.
+
+        Raises OSError when no process can be made. If it raises or is cancelled, nothing of the attempt is left.
+        """
+        ...
+
+
+class Launcher(Protocol):
+    """How workers come to be. Immutable; may be shared between hubs."""
+
+    @property
+    def traits(self) -> Traits:
+        """What its workers can promise."""
+        ...
+
+    def session(self) -> AbstractAsyncContextManager[LaunchSession]:
+        """Entered once by each hub, before its first launch. When it is left, every process launched by it is gone."""
+        ...
