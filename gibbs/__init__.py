@@ -12,6 +12,8 @@ too, stays light.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from gibbs._calls import Calls as Calls
+    from gibbs._calls import Endpoint as Endpoint
     from gibbs._core.restarts import RestartPolicy as RestartPolicy
     from gibbs._errors import GibbsError as GibbsError
     from gibbs._errors import HubClosed as HubClosed
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from gibbs._errors import RestartsExhausted as RestartsExhausted
     from gibbs._errors import WorkerCrashed as WorkerCrashed
     from gibbs._errors import WorkerStartFailed as WorkerStartFailed
-    from gibbs._hub import Calls as Calls
-    from gibbs._hub import Endpoint as Endpoint
     from gibbs._hub import Hub as Hub
     from gibbs._hub import open_hub as open_hub
     from gibbs._model import Interrupted as Interrupted
@@ -58,34 +58,34 @@ __all__ = [
     "uninterruptible",
 ]
 
+# Where each is when it is asked for.
+_HOME = {
+    "Calls": "gibbs._calls",
+    "Ending": "gibbs._records",
+    "Endpoint": "gibbs._calls",
+    "GibbsError": "gibbs._errors",
+    "Health": "gibbs._records",
+    "Hub": "gibbs._hub",
+    "HubClosed": "gibbs._errors",
+    "HubOverloaded": "gibbs._errors",
+    "HubStatistics": "gibbs._records",
+    "Interrupted": "gibbs._model",
+    "LocalLauncher": "gibbs._parent.local",
+    "Origin": "gibbs._records",
+    "RecursiveStart": "gibbs._errors",
+    "RemoteError": "gibbs._errors",
+    "RestartPolicy": "gibbs._core.restarts",
+    "RestartsExhausted": "gibbs._errors",
+    "WorkerCrashed": "gibbs._errors",
+    "WorkerStartFailed": "gibbs._errors",
+    "function": "gibbs._model",
+    "open_hub": "gibbs._hub",
+    "uninterruptible": "gibbs._model",
+}
+
 if not TYPE_CHECKING:  # a __getattr__ that type checkers see would make every misspelt name legal
-    _HOME = {
-        "Calls": "gibbs._hub",
-        "Ending": "gibbs._records",
-        "Endpoint": "gibbs._hub",
-        "GibbsError": "gibbs._errors",
-        "Health": "gibbs._records",
-        "Hub": "gibbs._hub",
-        "HubClosed": "gibbs._errors",
-        "HubOverloaded": "gibbs._errors",
-        "HubStatistics": "gibbs._records",
-        "Interrupted": "gibbs._model",
-        "LocalLauncher": "gibbs._parent.local",
-        "Origin": "gibbs._records",
-        "RecursiveStart": "gibbs._errors",
-        "RemoteError": "gibbs._errors",
-        "RestartPolicy": "gibbs._core.restarts",
-        "RestartsExhausted": "gibbs._errors",
-        "WorkerCrashed": "gibbs._errors",
-        "WorkerStartFailed": "gibbs._errors",
-        "function": "gibbs._model",
-        "open_hub": "gibbs._hub",
-        "uninterruptible": "gibbs._model",
-    }
 
     def __getattr__(name):
-        if name in ("Hub", "Worker") and name not in _HOME:
-            raise AttributeError(name)
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

@@ -32,8 +32,6 @@ Stage = Literal["arguments", "call", "result"]
 class GibbsError(Exception):
     """What all exceptions of this library have in common."""
 
-    __module__ = "gibbs"
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.__dict__)
 
@@ -254,6 +252,19 @@ class RecursiveStart(GibbsError):
             f"the hub {self.name!r} is opened by a module that a worker is importing. Put the call that opens it under "
             f'`if __name__ == "__main__":`, or move the model to a module of its own'
         )
+
+
+for _error in (
+    GibbsError,
+    HubClosed,
+    HubOverloaded,
+    WorkerStartFailed,
+    WorkerCrashed,
+    RemoteError,
+    RestartsExhausted,
+    RecursiveStart,
+):
+    _error.__module__ = "gibbs"
 
 
 def probable_cause(ending: Ending, *, violation: str | None = None) -> str:

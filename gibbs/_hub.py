@@ -1,173 +1,39 @@
-"""open_hub, and the public life of a request: pickle, submit, wait, open the answer.
+"""open_hub and Hub: a hub's public life, from the first process to the last.
 
-Where to look for what happens to a request: it is *queued* in `Dispatcher.submit`, *sent* in `Dispatcher._assign`, *answered*
-in `Dispatcher.answered`, *cancelled* in `Dispatcher.withdraw` and *lost to a crash* in `Dispatcher.lost`, all in
-`_core/dispatch.py`. Exceptions about requests are made here, where the caller waits.
+Knows the order of opening and closing, and which error leaves. What happens to a request in between is `_desk`'s, what
+happens to a worker is `_parent`'s. Promises that no process is left when the `async with` block is left, however it is.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
-import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
-from ._core.dispatch import Answer, Lost
+from ._calls import Calls, M_co
 from ._core.restarts import RestartPolicy
-from ._core.ticket import Ticket, TicketState
-from ._errors import HubClosed, HubOverloaded, RecursiveStart, RemoteError
+from ._desk import Desk
+from ._errors import HubClosed, RecursiveStart
 from ._model import interrupts
-from ._options import UNSET, CallOptions, HubOptions, OnCancel, check_factory, name_of
+from ._options import CallOptions, HubOptions, OnCancel, check_factory, name_of
 from ._parent.crew import Crew
 from ._parent.insist import insist
 from ._parent.local import LocalLauncher
-from ._parent.waiter import waiter_factory
 from ._records import Health, HubStatistics
-from ._wire import failure, payload
 from ._wire.recipe import write_recipe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
+    from types import FrameType
 
-    from ._parent.supervisor import Death
     from .abc import Launcher
 
-P = ParamSpec("P")
-R = TypeVar("R")
 M = TypeVar("M")
-M_co = TypeVar("M_co", covariant=True)
-M_contra = TypeVar("M_contra", contravariant=True)
-R_co = TypeVar("R_co", covariant=True)
-
-
-class _Method(Protocol[M_contra, P, R_co]):
-    """A method as a class gives it. For mypy, which takes `self` for a possible `**kwargs` name otherwise."""
-
-    def __call__(__self, self: M_contra, *args: P.args, **kwargs: P.kwargs) -> R_co: ...  # noqa: N805
-
-
-class Calls(Generic[M_co]):
-    """What can be asked of a model: `request` calls it, `method` names another of its methods, `using` sets options.
-
-    A `Hub` is one; `using` returns another. It is worth a name of its own in signatures:
-    `calls: gibbs.Calls[Callable[[int], str]]` takes the hub of any model that maps an int to a str.
-    """
-
-    def __init__(self, desk: _Desk, options: CallOptions) -> None:
-        self._desk = desk
-        self._options = options
-
-    async def request(self: Calls[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `model(*args, **kwargs)` in a worker that is free, and return its result.
-
-        First come, first served; one call at a time per worker. The arguments are pickled at once, so a later change of
-        them is never seen. No keyword is reserved; limits of time are the caller's own scopes (`anyio.fail_after`).
-
-        Raises:
-            Exception: what the model raised, as itself, with the worker's traceback in a note.
-            RemoteError: the model raised what cannot travel or be raised here, or arguments or result cannot be loaded.
-            WorkerCrashed: the worker died while it had this request.
-            HubOverloaded: `max_pending` requests wait already; nothing was sent.
-            HubClosed: the hub takes no requests (any more), or closed before the answer came.
-            TypeError: the model cannot be called, or is async.
-            RuntimeError: called from another thread, or in a fork of the hub's process.
-            pickle.PicklingError, TypeError, ...: the arguments cannot be pickled; nothing was sent.
-
-        Cancellation:
-            Always a checkpoint. The caller gets its cancellation at once; a queued request is never sent, a running call
-            is interrupted, its worker killed, or the call left to finish, as `on_cancel` and the model say.
-
-        Example:
-            ```python
-            with anyio.fail_after(2):
-                label = await hub.request(image)
-            ```
-        """
-        result: R = await self._desk.request("", args, kwargs, self._options)
-        return result
-
-    @overload
-    def method(self, f: _Method[M_co, P, R], /) -> Endpoint[P, R]: ...
-    @overload
-    def method(self, f: Callable[Concatenate[M_co, P], R], /) -> Endpoint[P, R]: ...
-    @overload
-    def method(self, name: str, /) -> Endpoint[..., Any]: ...
-    def method(self, f: Callable[..., Any] | str, /) -> Endpoint[..., Any]:
-        """Another method of the model: `hub.method(Model.embed)`, or `hub.method("embed")` without types.
-
-        It is looked up by name on the built model, so an override in a subclass is what runs.
-
-        Raises:
-            TypeError: `f` is neither a method nor a name, or its name is private.
-            AttributeError, TypeError: on `request`, if the model has no such method, or it is a generator or async.
-
-        Example:
-            ```python
-            vector = await hub.method(Model.embed).request("a text")
-            ```
-        """
-        name = f if isinstance(f, str) else getattr(f, "__name__", None)
-        if not isinstance(name, str) or not name.isidentifier():
-            raise TypeError(f"method() takes a method of the model, such as Model.embed, or its name, not {f!r}")
-        if name.startswith("_") and name != "__call__":
-            raise TypeError(f"{name!r} is private to the model")
-        return Endpoint(self._desk, self._options, "" if name == "__call__" else name)
-
-    def using(
-        self, *, on_cancel: OnCancel | None = UNSET, abandon_on_cancel: bool = UNSET
-    ) -> Calls[M_co]:
-        """The same calls with other options; the hub itself is unchanged. The later setting of one option wins.
-
-        Args:
-            on_cancel: what happens to the running call when its caller is cancelled: "interrupt" raises
-                `gibbs.Interrupted` in the model, which stays warm if it unwinds in time; "kill" replaces the worker;
-                "finish" lets the call run out; None is what the model says.
-            abandon_on_cancel: True delivers the cancellation at once; False when the worker is idle again or gone.
-
-        Raises:
-            TypeError, ValueError: an option makes no sense.
-
-        Example:
-            ```python
-            await hub.using(on_cancel="finish").request(order)
-            ```
-        """
-        return Calls(self._desk, self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel))
-
-
-class Endpoint(Generic[P, R_co]):
-    """One method of the model, as `Calls.method` gives it."""
-
-    def __init__(self, desk: _Desk, options: CallOptions, name: str) -> None:
-        self._desk = desk
-        self._options = options
-        self._name = name
-
-    async def request(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call this method in a worker that is free, and return its result. All as `Hub.request`.
-
-        Raises:
-            AttributeError: the model has no such method; nothing was sent.
-            TypeError: it is a generator or async; nothing was sent.
-        """
-        result: R_co = await self._desk.request(self._name, args, kwargs, self._options)
-        return result
-
-    def using(
-        self, *, on_cancel: OnCancel | None = UNSET, abandon_on_cancel: bool = UNSET
-    ) -> Endpoint[P, R_co]:
-        """The same method with other options, as `Calls.using`."""
-        options = self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel)
-        return Endpoint(self._desk, options, self._name)
-
-    def __repr__(self) -> str:
-        return f"<gibbs.Endpoint {self._name or '__call__'} of {self._desk.crew.options.name!r}>"
 
 
 class Hub(Calls[M_co]):
@@ -246,135 +112,6 @@ class Hub(Calls[M_co]):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(f"the hub {self.name!r} cannot be pickled: it belongs to the program that opened it")
-
-
-class _Desk:
-    """Where requests are handed in: the road from a caller to the dispatcher and back, shared by a hub's views.
-
-    Invariant: a ticket that was submitted is withdrawn, or has ended, when `request` returns or raises.
-    """
-
-    def __init__(self, crew: Crew) -> None:
-        self.crew = crew
-        self._new_waiter = waiter_factory()
-        self._thread = threading.get_ident()
-        self._process = os.getpid()
-
-    async def request(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
-        crew = self.crew
-        try:
-            self.check_place()
-            self._check_open()
-            self._check_method(method)
-            body = payload.dumps((method, args, kwargs))
-        except BaseException:
-            await checkpoint()
-            raise
-        await checkpoint_if_cancelled()
-        self._check_open()  # it may have closed meanwhile
-        waiter = self._new_waiter()
-        ticket = Ticket(
-            body,
-            on_cancel=options.on_cancel or crew.options.call.on_cancel,
-            wake=waiter.wake,
-            created=anyio.current_time(),
-        )
-        crew.carry_out(crew.dispatcher.submit(ticket))
-        try:
-            await waiter.wait()
-        except BaseException:
-            crew.carry_out(crew.dispatcher.withdraw(ticket))
-            if not options.abandon_on_cancel and ticket.seat is not None:
-                await self._released(ticket)
-            raise
-        finally:
-            if crew.closed is not None and not crew.dispatcher.live:
-                crew.news.announce()
-        return await self._open(ticket)
-
-    async def _open(self, ticket: Ticket) -> Any:
-        """The end of a ticket as a result or an exception, in the task of its caller."""
-        outcome = ticket.outcome
-        if isinstance(outcome, Answer):
-            return _open_answer(outcome)
-        if isinstance(outcome, Lost):
-            death: Any = outcome.death
-            raise death.error(may_have_run=outcome.may_have_run)
-        assert ticket.state is TicketState.REFUSED
-        await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
-        raise self.crew.refusal()
-
-    async def _released(self, ticket: Ticket) -> None:
-        """Wait until no worker has to do with a cancelled request any more."""
-        waiter = self._new_waiter()
-        ticket.released = waiter.wake
-        with anyio.CancelScope(shield=True):
-            await waiter.wait()
-
-    async def drain(self) -> None:
-        self.check_place()
-        crew = self.crew
-        if crew.closed is None:
-            crew.closed = "draining"
-            crew.news.announce()
-        await checkpoint()
-        while crew.dispatcher.live:
-            await crew.news.wait()
-        if crew.closed != "draining":
-            raise crew.refusal()
-
-    def check_place(self) -> None:
-        """Refuse a caller in another process or thread."""
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                f"the hub {self.crew.options.name!r} belongs to process {self._process}; this is a fork of it. "
-                f"Open a hub here"
-            )
-        if threading.get_ident() != self._thread:
-            raise RuntimeError(
-                f"the hub {self.crew.options.name!r} belongs to the event loop of another thread. From a thread that "
-                f"AnyIO started, use anyio.from_thread.run(hub.request, x)"
-            )
-
-    def _check_open(self) -> None:
-        crew = self.crew
-        if crew.closed is not None:
-            raise crew.refusal()
-        if not crew.dispatcher.has_room(crew.options.max_pending):
-            raise HubOverloaded(crew.options.name, crew.dispatcher.queued)
-
-    def _check_method(self, name: str) -> None:
-        methods = self.crew.methods
-        if not methods:  # no worker was ready so far; what comes is refused by the worker
-            return
-        kind = methods.get(name or "__call__")
-        if kind is None and not name:
-            raise TypeError(f"the model of the hub {self.crew.options.name!r} cannot be called: use hub.method(...)")
-        if kind is None:
-            raise AttributeError(f"the model of the hub {self.crew.options.name!r} has no method {name!r}")
-        if kind != "plain":
-            article = "a" if kind == "generator" else "an"
-            raise TypeError(
-                f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {article} {kind} function: "
-                f"request() needs one that returns its result"
-            )
-
-
-def _open_answer(answer: Answer) -> Any:
-    """The result, or raise the model's exception. A body that cannot be opened hurts its own caller only."""
-    error: BaseException | failure.RemoteFailure
-    if answer.failed:
-        error = failure.load_failure(answer.body)
-    else:
-        try:
-            return payload.loads(answer.body)
-        except BaseException as exc:  # noqa: BLE001 - unpickling runs the user's code, which may raise SystemExit
-            error = failure.describe_failure(exc, stage="result")
-    if isinstance(error, failure.RemoteFailure):
-        remote = RemoteError(error.type_name, error.message, error.traceback, error.stage)  # type: ignore[arg-type]
-        remote.add_note(error.traceback)
-        raise remote
-    raise error
 
 
 def open_hub(
@@ -459,7 +196,7 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
     body_error: BaseException | None = None
     async with options.launcher.session() as session, anyio.create_task_group() as tg:
         crew = Crew(options, recipe, session, cancel_body=body_scope.cancel)
-        hub: Hub[M] = Hub(_Desk(crew), options.call)
+        hub: Hub[M] = Hub(Desk(crew), options.call)
         patience = 0.0  # a hub that never opened has nobody to be polite to
         try:
             crew.start(tg)
@@ -474,20 +211,19 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
             await insist(crew.gone, on_cut=lambda: crew.close(0.0))
         except BaseException as native:  # noqa: BLE001 - as above
             body_error = native
-    error = _what_to_raise(body_error, crew)
-    if error is not None:
-        raise error
+    outcome = _what_to_raise(body_error, crew)
+    if outcome is not None:
+        raise outcome
 
 
 def _what_to_raise(body_error: BaseException | None, crew: Crew) -> BaseException | None:
     """A lone error leaves as itself; the hub's failure joins the body's error, unless that is only its echo."""
-    hub_failure = crew.failure
-    if hub_failure is None or isinstance(body_error, anyio.get_cancelled_exc_class()):
+    if crew.failure is None or isinstance(body_error, anyio.get_cancelled_exc_class()):
         return body_error
-    body_error = _without_echoes(body_error, crew)
-    if body_error is None or body_error is hub_failure:
-        return hub_failure
-    return BaseExceptionGroup(f"the hub {crew.options.name!r} and its body failed", [body_error, hub_failure])
+    own = _without_echoes(body_error, crew)
+    if own is None or own is crew.failure:
+        return crew.failure
+    return BaseExceptionGroup(f"the hub {crew.options.name!r} and its body failed", [own, crew.failure])
 
 
 def _without_echoes(error: BaseException | None, crew: Crew) -> BaseException | None:
@@ -497,22 +233,20 @@ def _without_echoes(error: BaseException | None, crew: Crew) -> BaseException | 
         return isinstance(exc, HubClosed) and exc.reason == "failed" and exc.__cause__ is crew.failure
 
     if isinstance(error, BaseExceptionGroup):
-        _, error = error.split(is_echo)
-    elif error is not None and is_echo(error):
-        return None
-    return error
+        return error.split(is_echo)[1]
+    return None if error is not None and is_echo(error) else error
 
 
 def _refuse_recursive_start(name: str) -> None:
     """A module that opens a hub while a worker imports it would start workers without end."""
     if not interrupts.thread:
         return
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - what inspect.currentframe() is, without its import
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             raise RecursiveStart(name)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
 
 
-for _public in (Calls, Endpoint, Hub, open_hub):
+for _public in (Hub, open_hub):
     _public.__module__ = "gibbs"

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import ParamSpec, TypeVar
+    from typing import Any, ParamSpec, TypeVar
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -46,7 +46,7 @@ class _Interrupts:
 interrupts = _Interrupts()
 
 
-class uninterruptible:  # noqa: N801 - reads as the statement that it is
+class uninterruptible:
     """Delay an interrupt to the end of a `with` block: `with gibbs.uninterruptible(): save()`.
 
     For the lines that must not be left half done. Nests. `cancel_grace` goes on counting: a block that lasts longer is
@@ -91,14 +91,14 @@ class uninterruptible:  # noqa: N801 - reads as the statement that it is
 class _Function:
     """A factory whose model is a function. It pickles as the function does and bears its name."""
 
-    def __init__(self, function: Callable[..., object]) -> None:
+    def __init__(self, function: Any) -> None:
         self._function = function
         self.__qualname__ = str(getattr(function, "__qualname__", repr(function)))
 
-    def __call__(self) -> Callable[..., object]:
+    def __call__(self) -> Any:
         return self._function
 
-    def __reduce__(self) -> tuple[type[_Function], tuple[Callable[..., object]]]:
+    def __reduce__(self) -> tuple[type[_Function], tuple[Any]]:
         return _Function, (self._function,)
 
 
@@ -119,4 +119,7 @@ def function(f: Callable[P, R], /) -> Callable[[], Callable[P, R]]:
     """
     if not callable(f):
         raise TypeError(f"gibbs.function() serves a function, not {f!r}")
-    return _Function(f)  # type: ignore[return-value]
+    return _Function(f)
+
+
+function.__module__ = "gibbs"

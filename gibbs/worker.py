@@ -13,16 +13,19 @@ from ._worker.serve import serve as serve
 
 __all__ = ["serve"]
 
+serve.__module__ = __name__
+
 
 def main() -> None:
     """Be the worker that the local launcher started: the arguments are descriptors and the pid of the hub's program."""
     import faulthandler
+    from io import TextIOWrapper
 
     stream, page, lifeline, parent = map(int, sys.argv[1:5])
     sys.argv[1:] = []
     if sys.stderr is not None:
         faulthandler.enable()  # a segmentation fault says where it was, in WorkerCrashed.stderr_tail
     for output in (sys.stdout, sys.stderr):
-        if output is not None:
-            output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        if isinstance(output, TextIOWrapper):
+            output.reconfigure(line_buffering=True)
     serve(stream, page=page, lifeline_fd=lifeline, parent=parent)

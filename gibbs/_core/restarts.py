@@ -61,6 +61,9 @@ class RestartPolicy:
             raise ValueError(f"period must be more than 0 seconds, not {self.period!r}")
 
 
+RestartPolicy.__module__ = "gibbs"
+
+
 class Restarts:
     """Counts what went wrong and says how long a seat waits, or that it is enough: None."""
 

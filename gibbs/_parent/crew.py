@@ -87,6 +87,11 @@ class Crew:
         self._opening = False
         self.news.announce()
 
+    async def _opened(self) -> None:
+        """Return when the hub's body is entered, or never will be."""
+        while self._opening and self.closed is None:
+            await self.news.wait()
+
     async def _supervise(self, supervisor: Supervisor) -> None:
         try:
             await supervisor.run()
@@ -113,8 +118,7 @@ class Crew:
         if self._opening:
             self._failed_to_open.append(problem)
             self.news.announce()
-            while self._opening and self.closed is None:
-                await self.news.wait()
+            await self._opened()
         else:
             logger.warning("%s", problem)
         pause = self._restarts.failed_start(seat.index, anyio.current_time(), random.random())

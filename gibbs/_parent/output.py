@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
@@ -73,12 +74,11 @@ class Output:
 
     async def read_on(self) -> None:
         """Pass lines on as they come, until `finish`. A task of the launch session's own."""
-        with self._scope:
+        with self._scope, suppress(anyio.ClosedResourceError):  # `finish` closes the pipe under it
             while self._fd >= 0:
                 await anyio.wait_readable(self._fd)
                 if not self._read_once():
                     break
-            await anyio.sleep_forever()  # the pipe has ended; `finish` closes it
 
     def finish(self) -> None:
         """The worker is gone: pass on what it had written and close. Synchronous; idempotent.

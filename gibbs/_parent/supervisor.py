@@ -144,7 +144,8 @@ class Supervisor:
 
     def _serve(self, slot: _StartSlot) -> None:
         """The worker has built its model."""
-        assert self.worker is not None and self.worker.welcome is not None
+        assert self.worker is not None
+        assert self.worker.welcome is not None
         slot.release()
         self._ready_at = anyio.current_time()
         self._crew.became_ready(self.seat, payload.loads(self.worker.welcome[1]))
@@ -231,5 +232,3 @@ class _StartSlot:
         if self._slots is not None and self._held:
             self._held = False
             self._slots.release()
-
-

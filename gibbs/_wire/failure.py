@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _MESSAGE = 8_000  # characters
 _TRACEBACK = 64_000
-_TREE = 10_000  # exceptions in one: more is no honest tree
 _SCALARS = (str, int, float, bool, bytes, complex, type(None))
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by Python code
 
@@ -53,8 +52,8 @@ def dump_failure(error: BaseException, *, stage: str, where: str) -> bytes:
         body = _travelling(error) if stage == "call" else None
         return payload.dumps((words.type_name, words.message, words.traceback, stage, where, _notes_of(error), body))
     except BaseException as problem:  # noqa: BLE001 - no memory, or an interrupt: the request still needs an answer
-        name = _attempt(lambda: _type_name(error), "<unknown>")
-        return payload.dumps((name, "", f"(lost: {_type_name(problem)})", stage, where, [], None))
+        name, reason = _type_name(error), _type_name(problem)
+        return payload.dumps((name, "", f"(lost: {reason})", stage, where, [], None))
 
 
 def load_failure(body: bytes | bytearray | memoryview) -> BaseException | RemoteFailure:
@@ -82,7 +81,7 @@ def describe_failure(error: BaseException, *, stage: str) -> RemoteFailure:
     """The exception in words. Never raises."""
     message = _attempt(lambda: _capped(str.__str__(str(error)), _MESSAGE), "<exception str() failed>")
     traceback = _attempt(lambda: _capped(_traceback_of(error), _TRACEBACK), "(no traceback: it could not be formatted)")
-    return RemoteFailure(_attempt(lambda: _type_name(error), "<unknown>"), message, traceback, stage)
+    return RemoteFailure(_type_name(error), message, traceback, stage)
 
 
 def is_safe_to_raise(error: object) -> bool:
@@ -97,7 +96,7 @@ def is_safe_to_raise(error: object) -> bool:
             continue
         seen[id(one)] = one
         # By type(): an object may lie about its __class__.
-        if not issubclass(type(one), Exception) or issubclass(type(one), signals) or len(seen) > _TREE:
+        if not issubclass(type(one), Exception) or issubclass(type(one), signals):
             return False
         assert isinstance(one, Exception)
         todo += [other for other in (one.__cause__, one.__context__) if other is not None]
@@ -112,12 +111,16 @@ def _travelling(error: BaseException) -> bytes | None:
 
 
 def _tried(carrier: object, error: BaseException) -> bytes | None:
+    body, copy = _round_trip(carrier)
+    return body if _attempt(lambda: _same(copy, error) and is_safe_to_raise(copy), False) else None
+
+
+def _round_trip(value: object) -> tuple[bytes | None, Any]:
     try:
-        body = payload.dumps(carrier)
-        copy = payload.loads(body)
-        return body if _same(copy, error) and is_safe_to_raise(copy) else None
+        body = payload.dumps(value)
+        return body, payload.loads(body)
     except BaseException:  # noqa: BLE001 - a __reduce__ or __init__ may call sys.exit
-        return None
+        return None, None
 
 
 class _Parts:
@@ -137,14 +140,17 @@ class _Parts:
             args = (error.message, [one if _tried(one, one) else _Parts(one) for one in error.exceptions])
         state = dict(more[0] or {}) if more else {}
         state.pop("__notes__", None)
-        return _put_together, (type(error), args, {name: value for name, value in state.items() if _travels(value)})
+        state = {name: value for name, value in state.items() if _round_trip(value)[0]}
+        return _put_together, (type(error), args, state)
 
 
 def _put_together(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
     """An exception without a call of its class's `__init__`, which wants arguments that nobody kept."""
     base: Any = _builtin_base(cls)
     # Nor of its `__new__`, where group classes have their own arguments, unless it is a C type that insists.
-    copy: Any = _attempt(lambda: base.__new__(cls, *args), None) or cls.__new__(cls, *args)
+    copy: BaseException | None = _attempt(lambda: base.__new__(cls, *args), None)
+    if copy is None:
+        copy = cls.__new__(cls, *args)
     base.__init__(copy, *args)  # sets what the builtin keeps in C: errno, lineno, name
     for name, value in state.items():
         BaseException.__setattr__(copy, name, value)
@@ -153,14 +159,6 @@ def _put_together(cls: type[BaseException], args: tuple[Any, ...], state: dict[s
 
 def _builtin_base(cls: type[BaseException]) -> Any:
     return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
-
-
-def _travels(value: object) -> bool:
-    try:
-        payload.loads(payload.dumps(value))
-    except BaseException:  # noqa: BLE001 - as in _tried
-        return False
-    return True
 
 
 def _same(copy: BaseException, error: BaseException) -> bool:
@@ -198,7 +196,7 @@ def _traceback_of(error: BaseException) -> str:
 
 def _type_name(error: BaseException) -> str:
     cls = type(error)
-    return f"{cls.__qualname__}" if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return _attempt(lambda: f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins."), "<unknown>")
 
 
 def _notes_of(error: BaseException) -> list[str]:

@@ -114,7 +114,7 @@ def _make_once(make: Callable[..., type], *args: Any) -> type:
 
     tracker_id: str = args[-2]
     known: type | None = CLASSES.get(tracker_id)
-    if known is not None and tracker_id not in _unfinished:
+    if known is not None:
         return known
     _unfinished.add(tracker_id)  # before the class is there, since an interrupt may come between any two lines
     return make(*args)

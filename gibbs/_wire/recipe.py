@@ -88,7 +88,7 @@ def _homeless_modules() -> tuple[dict[str, Place], dict[str, Place]]:
 
     The latter's finder must come first: a package of tests that is called `test` has a namesake in the standard library.
     """
-    known: dict[str, str | None] = {}
+    known: dict[str, ModuleSpec | None] = {}
     missing: dict[str, Place] = {}
     shadowed: dict[str, Place] = {}
     for name, module in list(sys.modules.items()):
@@ -101,7 +101,9 @@ def _homeless_modules() -> tuple[dict[str, Place], dict[str, Place]]:
         found = _find(name, known)
         if found is None:
             missing[name] = (os.path.abspath(file), _locations(namespace))
-        elif not _is_same_file(found, file) and namespace.get("__name__") == name:  # not an alias of another module
+        elif (
+            not _is_same_file(found.origin, file) and namespace.get("__name__") == name
+        ):  # not an alias of another module
             shadowed[name] = (os.path.abspath(file), _locations(namespace))
     for name in [*missing]:
         while name := name.rpartition(".")[0]:
@@ -110,20 +112,24 @@ def _homeless_modules() -> tuple[dict[str, Place], dict[str, Place]]:
     return missing, shadowed
 
 
-def _find(name: str, known: dict[str, str | None]) -> str | None:
-    """The file that a fresh process would find for the module, "" for one that has none; None when it finds nothing."""
+def _find(name: str, known: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
+    """What a fresh process with this path would find: in the package that it would find, not in the one that is here.
+
+    A package that adds to its `__path__` when it is run is not foreseen. Then a module is in the table without need, and
+    the worker finds it before it asks the table.
+    """
     if name not in known:
         from importlib.machinery import PathFinder
 
         known[name] = None
         parent = name.rpartition(".")[0]
-        path = _locations(_namespace(sys.modules.get(parent))) if parent else None
-        if not parent or (path and _find(parent, known) is not None):
-            try:
-                spec = PathFinder.find_spec(name, path)
-            except Exception:  # noqa: BLE001 - somebody's path hook
-                spec = None
-            known[name] = None if spec is None else spec.origin or ""
+        package = _find(parent, known) if parent else None
+        try:
+            path = package.submodule_search_locations if package else None
+            if path or not parent:
+                known[name] = PathFinder.find_spec(name, path)
+        except Exception:  # noqa: BLE001 - somebody's path hook: it finds nothing in the worker either
+            pass
     return known[name]
 
 
@@ -143,7 +149,9 @@ def _locations(namespace: dict[str, Any]) -> list[str]:
         return []
 
 
-def _is_same_file(found: str, file: str) -> bool:
+def _is_same_file(found: str | None, file: str) -> bool:
+    if found is None:
+        return False
     if os.path.abspath(found) == os.path.abspath(file):
         return True
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from _queue import SimpleQueue
-from _signal import pthread_kill
 from _thread import allocate_lock, get_ident
 
 from .._wire.frames import FrameReader, encode, encode_header
@@ -20,9 +19,13 @@ from .lifeline import die_with_the_hub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from signal import pthread_kill
+
     from .._wire.page import Page
 
     Message = tuple[int, int, bytes]
+else:
+    from _signal import pthread_kill
 
 _PIECE = 1 << 18
 _SMALL = 1 << 16

@@ -13,18 +13,21 @@ until the call has ended. What is dropped all the same is seen by `sys.unraisabl
 from __future__ import annotations
 
 import sys
-from _signal import SIG_DFL, SIGRTMIN, SIGTERM, signal
 from _thread import get_ident
 
 from .._model import Interrupted, interrupts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from types import FrameType
 
     from .._wire.page import Page
+else:
+    import _signal  # `signal` wraps it in enums, which cost a worker 6 ms
 
-SIGNAL = SIGRTMIN + 5  # never SIGINT or SIGUSR1, which programs and libraries use for themselves
+# Never SIGINT or SIGUSR1, which programs and libraries use for themselves. macOS has no real-time signals.
+SIGNAL: int = _signal.SIGRTMIN + 5 if hasattr(_signal, "SIGRTMIN") else _signal.SIGUSR2
 
 
 class Interrupter:
@@ -45,7 +48,7 @@ class Interrupter:
         """Take the signal, from the main thread. A model that takes it away is killed instead of interrupted."""
         interrupts.thread = get_ident()
         interrupts.deliver = self.check
-        signal(SIGNAL, self._on_signal)
+        _signal.signal(SIGNAL, self._on_signal)
         sys.unraisablehook = self._on_unraisable
 
     def begin(self, link_id: int) -> None:
@@ -103,7 +106,7 @@ def disregard_sigterm() -> None:
 
     def on_sigterm(signum: int, frame: FrameType | None) -> None:
         if os.getpid() != worker:
-            signal(SIGTERM, SIG_DFL)
-            os.kill(os.getpid(), SIGTERM)
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+            os.kill(os.getpid(), _signal.SIGTERM)
 
-    signal(SIGTERM, on_sigterm)
+    _signal.signal(_signal.SIGTERM, on_sigterm)

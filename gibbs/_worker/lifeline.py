@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import select
-from _signal import SIGKILL
 from _thread import start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from signal import SIGKILL
+else:
+    from _signal import SIGKILL  # `signal` wraps it in enums, which cost a worker 6 ms
 
 _POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 _WITHOUT_PIDFD = 1000  # milliseconds between two looks at the parent where the kernel cannot tell us
@@ -34,9 +36,11 @@ def arm(fd: int) -> None:
     """Let the kernel kill this process group when the other end of the lifeline closes."""
     import fcntl
 
+    if not hasattr(fcntl, "F_SETSIG"):  # not Linux: the guard's thread is all there is
+        return
     fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(fd, fcntl.F_SETSIG, SIGKILL)  # type: ignore[attr-defined,unused-ignore]
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)  # type: ignore[attr-defined,unused-ignore]
+    fcntl.fcntl(fd, fcntl.F_SETSIG, SIGKILL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
     poll = select.poll()
     poll.register(fd, 0)
     if poll.poll(0):  # it closed before it was armed

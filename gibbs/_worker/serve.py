@@ -136,7 +136,7 @@ class Worker:
             return
         try:
             repair()
-        except BaseException:  # noqa: BLE001 - whatever it is, the model asked to be replaced
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, the model asked to be replaced
+            sys.excepthook(type(exc), exc, exc.__traceback__)
             sys.stderr.flush()
             os._exit(NEEDS_REPLACEMENT)

@@ -127,6 +127,14 @@ class Frozen(Exception):
         raise AttributeError("frozen")
 
 
+class Falsy(Exception):
+    def __init__(self, *, code):
+        super().__init__(code)
+
+    def __bool__(self):
+        raise RuntimeError("neither")
+
+
 class OwnGroup(ExceptionGroup):
     def __new__(cls, code, errors):
         return super().__new__(cls, f"code {code}", errors)
@@ -215,6 +223,7 @@ def test_a_singleton_gives_fresh_objects_too():
         TwoArguments(3, "bad"),
         KeywordOnly(code=3),
         ChangingArguments(3),
+        Falsy(code=3),
         BadReduce("bad"),
         ExitingReduce("bad"),
         ExitingOnLoad("bad"),
@@ -306,6 +315,16 @@ def test_an_error_whose_text_exits_is_told_in_words():
     assert isinstance(remote, RemoteFailure)
     assert remote.message == "<exception str() failed>"
     assert remote.type_name.endswith("ExitingStr")
+
+
+def test_an_interrupt_of_the_writing_still_gives_an_answer(monkeypatch):
+    def interrupted(error):
+        raise OwnBase
+
+    monkeypatch.setattr(failure, "_travelling", interrupted)
+    remote = sent(ValueError("bad"))
+    assert isinstance(remote, RemoteFailure)
+    assert remote.type_name == "ValueError"
 
 
 def test_a_class_that_does_not_give_its_name_is_told_in_words():

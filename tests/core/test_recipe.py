@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -119,9 +120,9 @@ def test_relative_entries_of_the_path_mean_the_directory_of_now(monkeypatch, tmp
 def test_a_module_that_only_the_parents_path_leads_to_is_found(monkeypatch, tmp_path):
     write(tmp_path / "gibbs_beside.py", MODULE)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "gibbs_beside", None)  # so that it is gone after the test
+    del sys.modules["gibbs_beside"]
     module = __import__("gibbs_beside")
-    monkeypatch.delitem(sys.modules, "gibbs_beside")
-    monkeypatch.setitem(sys.modules, "gibbs_beside", module)
     body = write_recipe(module.Model, ())
     assert "gibbs_beside" not in Recipe(body)._missing
     assert follow(body) == "built in gibbs_beside"
@@ -133,8 +134,10 @@ def test_a_module_that_no_path_leads_to_is_loaded_under_its_name(load_under, tmp
     assert follow(write_recipe(module.Model, ())) == "built in gibbs_nowhere"
 
 
-def test_a_module_in_packages_that_exist_nowhere_is_loaded(load_under, tmp_path):
+def test_a_module_in_packages_that_exist_nowhere_is_loaded(load_under, tmp_path, monkeypatch):
     write(tmp_path / "one.py", MODULE)
+    for name in ("gibbs_no", "gibbs_no.such"):  # as pytest makes them
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
     module = load_under("gibbs_no.such.package", tmp_path / "one.py")
     assert follow(write_recipe(module.Model, ())) == "built in gibbs_no.such.package"
 

@@ -12,7 +12,7 @@ GIBBS = Path(__file__).parents[2] / "gibbs"
 
 # Room → the rooms whose names it may import, besides its own. "gibbs" is the public package itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "_errors": set(),
+    "_errors": {"_records"},
     "_records": set(),
     "_model": set(),
     "abc": {"_records"},
@@ -20,13 +20,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_core": set(),
     "_worker": {"_wire", "_model"},
     "worker": {"_worker", "_wire", "_model"},  # the only one that knows _worker
-    "_parent": {"_core", "_wire", "abc", "_records", "_errors"},
-    "_hub": {"_parent", "_core", "_wire", "abc", "_records", "_errors"},
-    "gibbs": {"_hub", "_parent", "_errors", "_records", "_model", "abc"},  # names, lazily
+    "_options": {"_core", "abc"},
+    "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
+    "_desk": {"_parent", "_core", "_wire", "_errors", "_options"},
+    "_calls": {"_desk", "_options"},
+    "_hub": {"_calls", "_desk", "_options", "_parent", "_core", "_wire", "_model", "abc", "_records", "_errors"},
+    "gibbs": {"_hub", "_calls", "_core", "_parent", "_errors", "_records", "_model", "abc"},  # names, lazily
     "testing": {"gibbs", "abc", "_wire"},  # the scripted launcher speaks the wire
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
 }
-MAY_WAIT = {"_parent", "_hub", "testing", "contrib"}
+MAY_WAIT = {"_parent", "_hub", "_desk", "_calls", "testing", "contrib"}
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 
 MODULES = {

@@ -1,0 +1,156 @@
+"""The road of a request: from its caller to the dispatcher, and its end back into the caller's task.
+
+Where to look for what happens to a request: it is *queued* in `Dispatcher.submit`, *sent* in `Dispatcher._assign`, *answered*
+in `Dispatcher.answered`, *cancelled* in `Dispatcher.withdraw` and *lost to a crash* in `Dispatcher.lost`, all in
+`_core/dispatch.py`. Here it is pickled before, waited for between, and opened after. Exceptions about requests are made
+here, where the caller waits; a body that cannot be opened hurts that caller alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from ._core.dispatch import Answer, Lost
+from ._core.ticket import Ticket, TicketState
+from ._errors import HubOverloaded, RemoteError
+from ._parent.waiter import waiter_factory
+from ._wire import failure, payload
+
+if TYPE_CHECKING:
+    from ._errors import Stage
+    from ._options import CallOptions
+    from ._parent.crew import Crew
+    from ._parent.supervisor import Death
+
+
+class Desk:
+    """Where requests are handed in: the road from a caller to the dispatcher and back, shared by a hub's views.
+
+    Invariant: a ticket that was submitted is withdrawn, or has ended, when `request` returns or raises.
+    """
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
+        self._new_waiter = waiter_factory()
+        self._thread = threading.get_ident()
+        self._process = os.getpid()
+
+    async def request(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
+        crew = self.crew
+        try:
+            self.check_place()
+            self._check_open()
+            self._check_method(method)
+            body = payload.dumps((method, args, kwargs))
+        except BaseException:
+            await checkpoint()
+            raise
+        await checkpoint_if_cancelled()
+        self._check_open()  # it may have closed meanwhile
+        waiter = self._new_waiter()
+        ticket = Ticket(
+            body,
+            on_cancel=options.on_cancel or crew.options.call.on_cancel,
+            wake=waiter.wake,
+            created=anyio.current_time(),
+        )
+        crew.carry_out(crew.dispatcher.submit(ticket))
+        try:
+            await waiter.wait()
+        except BaseException:
+            crew.carry_out(crew.dispatcher.withdraw(ticket))
+            if not options.abandon_on_cancel and ticket.seat is not None:
+                await self._released(ticket)
+            raise
+        finally:
+            if crew.closed is not None and not crew.dispatcher.live:
+                crew.news.announce()
+        return await self._open(ticket)
+
+    async def _open(self, ticket: Ticket) -> Any:
+        """The end of a ticket as a result or an exception, in the task of its caller."""
+        outcome = ticket.outcome
+        if isinstance(outcome, Answer):
+            return _open_answer(outcome)
+        if isinstance(outcome, Lost):
+            raise cast("Death", outcome.death).error(may_have_run=outcome.may_have_run)
+        assert ticket.state is TicketState.REFUSED
+        await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
+        raise self.crew.refusal()
+
+    async def _released(self, ticket: Ticket) -> None:
+        """Wait until no worker has to do with a cancelled request any more."""
+        waiter = self._new_waiter()
+        ticket.released = waiter.wake
+        with anyio.CancelScope(shield=True):
+            await waiter.wait()
+
+    async def drain(self) -> None:
+        self.check_place()
+        crew = self.crew
+        if crew.closed is None:
+            crew.closed = "draining"
+            crew.news.announce()
+        await checkpoint()
+        while crew.dispatcher.live:
+            await crew.news.wait()
+        if crew.closed != "draining":
+            raise crew.refusal()
+
+    def check_place(self) -> None:
+        """Refuse a caller in another process or thread."""
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"the hub {self.crew.options.name!r} belongs to process {self._process}; this is a fork of it. "
+                f"Open a hub here"
+            )
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"the hub {self.crew.options.name!r} belongs to the event loop of another thread. From a thread that "
+                f"AnyIO started, use anyio.from_thread.run(hub.request, x)"
+            )
+
+    def _check_open(self) -> None:
+        crew = self.crew
+        if crew.closed is not None:
+            raise crew.refusal()
+        if not crew.dispatcher.has_room(crew.options.max_pending):
+            raise HubOverloaded(crew.options.name, crew.dispatcher.queued)
+
+    def _check_method(self, name: str) -> None:
+        methods = self.crew.methods
+        if not methods:  # no worker was ready so far; what comes is refused by the worker
+            return
+        kind = methods.get(name or "__call__")
+        if kind is None and not name:
+            raise TypeError(f"the model of the hub {self.crew.options.name!r} cannot be called: use hub.method(...)")
+        if kind is None:
+            raise AttributeError(f"the model of the hub {self.crew.options.name!r} has no method {name!r}")
+        if kind != "plain":
+            article = "a" if kind == "generator" else "an"
+            raise TypeError(
+                f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {article} {kind} function: "
+                f"request() needs one that returns its result"
+            )
+
+
+def _open_answer(answer: Answer) -> Any:
+    """The result, or raise the model's exception. A body that cannot be opened hurts its own caller only."""
+    error: BaseException | failure.RemoteFailure
+    if answer.failed:
+        error = failure.load_failure(answer.body)
+    else:
+        try:
+            return payload.loads(answer.body)
+        except BaseException as exc:  # noqa: BLE001 - unpickling runs the user's code, which may raise SystemExit
+            error = failure.describe_failure(exc, stage="result")
+    if isinstance(error, failure.RemoteFailure):
+        remote = RemoteError(error.type_name, error.message, error.traceback, cast("Stage", error.stage))
+        remote.add_note(error.traceback)
+        raise remote
+    raise error

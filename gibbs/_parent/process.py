@@ -1,0 +1,187 @@
+"""One worker's subprocess on this machine: how it is made, killed and reaped, and what belongs to it.
+
+Knows descriptors, pids and process groups. Must never know what is said on the stream. Promises that descriptors meant for
+one worker reach no other process; that `kill` is synchronous and reaches the whole group; that what the platform cannot do
+is the matter of its `Watch` alone. (`anyio.open_process` costs a thread per process on asyncio 3.11.)
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anyio.abc import UNIXSocketStream
+
+from .._records import Ending, Origin
+from .output import Output
+
+if hasattr(os, "pidfd_open"):
+    from . import watch_linux as platform
+else:
+    from . import watch_posix as platform  # type: ignore[no-redef]
+
+if TYPE_CHECKING:
+    from .._wire.page import Page
+    from ..abc import SideChannel, WorkerSpec
+    from .output import Destination
+
+# The package is found where this one was, whatever the child's own path; the parent's path follows in the stream.
+_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[5]); import gibbs.worker; sys.path.pop(0); gibbs.worker.main()"
+_PACKAGE_HOME = str(Path(__file__).resolve().parent.parent.parent)
+
+
+class LocalProcess:
+    """A subprocess that leads a session of its own.
+
+    Invariants: `_ending` is set when the process is reaped, and from then on its pid and group are somebody else's;
+    descriptors are -1 once closed.
+    """
+
+    def __init__(
+        self,
+        popen: subprocess.Popen[bytes],
+        watch: platform.Watch,
+        lifeline: int,
+        sock: socket.socket,
+        page: Page | None,
+        output: Output | None,
+    ) -> None:
+        self.output = output
+        self._popen = popen
+        self._watch = watch
+        self._lifeline = lifeline
+        self._socket = sock
+        self._stream: UNIXSocketStream | None = None
+        self._side: SideChannel | None = None if page is None else watch.side(page)
+        self._ending: Ending | None = None
+
+    @classmethod
+    def start(cls, spec: WorkerSpec, destination: Destination, env: dict[str, str]) -> LocalProcess:
+        """Make the process and all that belongs to it; nothing is left when it raises. Blocks the loop for some 0.3 ms."""
+        theirs: list[int] = []  # the child's ends, which are closed here in any case
+        ours: list[int] = []  # this end, closed if it fails
+        popen: subprocess.Popen[bytes] | None = None
+        try:
+            left, right = (end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
+            theirs.append(right)
+            ours.append(left)
+            lifeline_read, lifeline_write = os.pipe()
+            theirs.append(lifeline_read)
+            ours.append(lifeline_write)
+            opened = platform.open_page()
+            if opened is not None:
+                theirs.append(opened[1])
+            output_read = output_write = None
+            if destination != "inherit":
+                output_read, output_write = os.pipe()
+                theirs.append(output_write)
+                ours.append(output_read)
+            for ends in (theirs, ours):
+                ends[:] = [_above_stdio(fd) for fd in ends]
+            stream, lifeline, page_fd = theirs[0], theirs[1], theirs[2] if opened is not None else -1
+            if output_write is not None:
+                output_write = theirs[-1]
+            popen = subprocess.Popen(
+                [
+                    sys.executable,
+                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+                    "-c",
+                    _BOOTSTRAP,
+                    *map(str, (stream, page_fd, lifeline, os.getpid())),
+                    _PACKAGE_HOME,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output_write,
+                stderr=output_write,
+                pass_fds=[fd for fd in (stream, page_fd, lifeline) if fd >= 0],
+                env=env,
+                start_new_session=True,
+            )
+            watch = platform.Watch(popen.pid)
+            output = None
+            if output_read is not None:
+                output = Output(ours[2], destination, name=spec.name, seat=spec.seat)
+            sock = socket.socket(fileno=ours[0])
+            sock.setblocking(False)
+            return cls(popen, watch, ours[1], sock, None if opened is None else opened[0], output)
+        except BaseException:
+            if popen is not None:
+                popen.kill()
+                popen.wait()
+            for fd in ours:
+                os.close(fd)
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+
+    async def connect(self) -> None:
+        """Wrap this end of the stream."""
+        self._stream = await UNIXSocketStream.from_socket(self._socket)
+
+    @property
+    def stream(self) -> UNIXSocketStream:
+        assert self._stream is not None
+        return self._stream
+
+    @property
+    def side(self) -> SideChannel | None:
+        return self._side
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(launcher="local", pid=self._popen.pid)
+
+    async def ended(self) -> Ending:
+        while self._ending is None:
+            await self._watch.wait()
+            self._reap()
+        return self._ending
+
+    def _reap(self) -> None:
+        ending = self._watch.look()
+        if ending is None:
+            return
+        self._cut_lifeline()  # what was forked goes with it, even where the group could not be named any more
+        self._popen.poll()
+        tail = ""
+        if self.output is not None:
+            self.output.finish()
+            tail = self.output.tail
+        self._ending = Ending(how=ending.how, code=ending.code, tail=tail)
+
+    def kill(self) -> None:
+        if self._ending is None:
+            self._watch.kill()
+
+    def _cut_lifeline(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+    async def aclose(self) -> None:
+        self.kill()
+        self._cut_lifeline()
+        if self.output is not None:
+            self.output.finish()
+        self._watch.close()
+        if self._stream is not None:
+            await self._stream.aclose()
+        else:
+            self._socket.close()
+
+
+def _above_stdio(fd: int) -> int:
+    """The same descriptor at 3 or above: in a program without descriptors 0-2 it could have landed there."""
+    if fd > 2:
+        return fd
+    import fcntl  # here, so that Windows can be refused in words
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)

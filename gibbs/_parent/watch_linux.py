@@ -1,0 +1,90 @@
+"""What Linux tells of a child process: its end, by pidfd; and ways to reach it beside the stream: a page and a signal.
+
+The twin of `watch_posix`, with the same names. One way of waiting serves asyncio, uvloop and Trio without a thread, and a
+signal sent through a pidfd can never reach somebody else's process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+import anyio
+
+from .._records import Ending
+from .._wire.page import Page, create_page
+
+INTERRUPT = signal.SIGRTMIN + 5  # `_worker.interrupt.SIGNAL`, held by a test
+
+
+def open_page() -> tuple[Page, int] | None:
+    """A page to share with a worker, and the descriptor that it maps. Raises OSError."""
+    return create_page()
+
+
+class Watch:
+    """One child process, until it is reaped. Owns a descriptor."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._pidfd = os.pidfd_open(pid)
+
+    async def wait(self) -> None:
+        """Return when the process may have ended; look then."""
+        await anyio.wait_readable(self._pidfd)
+
+    def look(self) -> Ending | None:
+        """How the process ended, or None while it runs. Does not reap. When it returns, its group is killed."""
+        try:
+            status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:  # SIGCHLD is ignored, or other code of this program reaps everything
+            return Ending(how="unknown")  # and the group's id is not surely ours any more
+        if status is None:
+            return None
+        with suppress(OSError):  # the unreaped leader keeps the group's id ours
+            os.killpg(self._pid, signal.SIGKILL)
+        return Ending(how="exited" if status.si_code == os.CLD_EXITED else "signalled", code=status.si_status)
+
+    def kill(self) -> None:
+        """SIGKILL to the process and its group, if they are surely ours."""
+        with suppress(OSError):
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)  # raises once it is reaped
+            os.killpg(self._pid, signal.SIGKILL)
+        with suppress(OSError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Free the descriptor. Idempotent."""
+        if self._pidfd >= 0:
+            anyio.notify_closing(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def side(self, page: Page) -> Side:
+        """Ways to reach the process beside the stream."""
+        return Side(page, self)
+
+    def interrupt(self) -> None:
+        """Send the signal that interrupts the call which the page names."""
+        with suppress(OSError):  # it is gone
+            signal.pidfd_send_signal(self._pidfd, INTERRUPT)
+
+
+class Side:
+    """Page and signal, as `gibbs.abc.SideChannel`."""
+
+    __slots__ = ("_page", "_watch")
+
+    def __init__(self, page: Page, watch: Watch) -> None:
+        self._page = page
+        self._watch = watch
+
+    def begun(self) -> int:
+        return self._page.begun
+
+    def aim(self, link_id: int) -> None:
+        self._page.target = link_id
+
+    def strike(self) -> None:
+        self._watch.interrupt()
