@@ -84,8 +84,19 @@ _HOME = {
 }
 
 if not TYPE_CHECKING:  # a __getattr__ that type checkers see would make every misspelt name legal
+    _MOVED = {  # what gibbs 0.3 had
+        "Worker": "gibbs 0.4 has no Worker: open_hub starts and supervises the workers; see docs/moving.md",
+        "UserCodeException": "gibbs 0.4 has no UserCodeException: a model's exception is raised as itself, or as a "
+        "RemoteError if it cannot travel; see docs/moving.md",
+    }
 
     def __getattr__(name):
+        if name in _MOVED:
+            from sys import _getframe
+
+            # `from gibbs import Worker` replaces an AttributeError by words of its own.
+            importing = _getframe(1).f_code.co_name == "_handle_fromlist"
+            raise (ImportError if importing else AttributeError)(_MOVED[name])
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

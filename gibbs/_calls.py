@@ -35,8 +35,8 @@ class Calls(Generic[M_co]):
     `calls: gibbs.Calls[Callable[[int], str]]` takes the hub of any model that maps an int to a str.
     """
 
-    def __init__(self, desk: Desk, options: CallOptions) -> None:
-        self._desk = desk
+    def __init__(self, desk: Any, options: CallOptions) -> None:  # Any: the desk is not of the public interface
+        self._desk: Desk = desk
         self._options = options
 
     async def request(self: Calls[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -118,8 +118,8 @@ class Calls(Generic[M_co]):
 class Endpoint(Generic[P, R_co]):
     """One method of the model, as `Calls.method` gives it."""
 
-    def __init__(self, desk: Desk, options: CallOptions, name: str) -> None:
-        self._desk = desk
+    def __init__(self, desk: Any, options: CallOptions, name: str) -> None:
+        self._desk: Desk = desk
         self._options = options
         self._name = name
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from ._core.dispatch import Answer, Lost
-from ._core.ticket import Ticket, TicketState
+from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, RemoteError
 from ._parent.waiter import waiter_factory
 from ._wire import failure, payload
@@ -55,7 +54,7 @@ class Desk:
         waiter = self._new_waiter()
         ticket = Ticket(
             body,
-            on_cancel=options.on_cancel or crew.options.call.on_cancel,
+            on_cancel=options.on_cancel,
             wake=waiter.wake,
             created=anyio.current_time(),
         )

@@ -39,6 +39,19 @@ M = TypeVar("M")
 class Hub(Calls[M_co]):
     """Warm copies of a model in processes of their own. Made by `open_hub`, belongs to the loop that opened it."""
 
+    def __init__(self, *_: object, **__: object) -> None:
+        raise TypeError(
+            "a Hub is not made by calling its class: write `async with gibbs.open_hub(Model, workers=4) as hub`, which "
+            "starts the workers too; for programs of gibbs 0.3 see docs/moving.md"
+        )
+
+    @classmethod
+    def _over(cls, desk: Desk, options: CallOptions) -> Hub[M_co]:
+        """The hub that `open_hub` gives to its body."""
+        hub = cls.__new__(cls)
+        Calls.__init__(hub, desk, options)
+        return hub
+
     @property
     def name(self) -> str:
         """What the hub is called in logs and errors."""
@@ -196,7 +209,7 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
     body_error: BaseException | None = None
     async with options.launcher.session() as session, anyio.create_task_group() as tg:
         crew = Crew(options, recipe, session, cancel_body=body_scope.cancel)
-        hub: Hub[M] = Hub(Desk(crew), options.call)
+        hub: Hub[M] = Hub._over(Desk(crew), options.call)  # noqa: SLF001 - its own module
         patience = 0.0  # a hub that never opened has nobody to be polite to
         try:
             crew.start(tg)

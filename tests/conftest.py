@@ -243,18 +243,33 @@ _spec = importlib.util.find_spec("gibbs")
 LIBRARY = os.path.dirname(os.path.abspath(_spec.origin)) + os.sep if _spec and _spec.origin else None
 
 
+def plays_a_worker(frame: types.FrameType | None) -> bool:
+    """Whether a scripted worker's code runs, which stands for a process that may block."""
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("testing/scripted_worker.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def culprit(frame: types.FrameType | None, library: str | None) -> str | None:
     """Which place of the library blocks, by the innermost frame that is a test's or ours; None if it may, or if it is not ours."""
     spawning = False
     while frame is not None:
         name, function = frame.f_code.co_filename, frame.f_code.co_name
-        if name.startswith(TESTS) or name.startswith("<frozen importlib"):
+        if name.startswith((TESTS, "<frozen importlib")) or function == "<module>":
             return None  # a test's own code, also one that the library calls; an import
+        if name.endswith(("logging/__init__.py", "_parent/output.py")) and function in ("emit", "to_stderr"):
+            return None  # where a program's log and its standard error go is the program's affair
         if name.endswith("subprocess.py") and function in ("__init__", "_execute_child"):
             spawning = True
         if library and name.startswith(library):
-            if spawning and re.fullmatch(r"_parent/local\w*\.py", name[len(library) :]):
+            if spawning and re.fullmatch(r"_parent/(local|process)\w*\.py", name[len(library) :]):
                 return None  # blocks 0.3 ms for each spawn: decided (design.md §2.4), cheaper than a thread
+            if name.endswith("_wire/recipe.py"):
+                return None  # looks, while a hub opens, where modules are, as an import does
+            if name.endswith("_wire/failure.py") and plays_a_worker(frame):
+                return None  # formats a traceback, which looks for source files
             return f"{name}:{frame.f_lineno} in {function}"
         frame = frame.f_back
     return None

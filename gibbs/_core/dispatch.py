@@ -13,18 +13,18 @@ ticket ends once; after `close` none is live.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from .seat import SeatMove, SeatState
-from .ticket import TicketMove
+from .ticket import Lost, TicketMove
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .seat import Seat
-    from .ticket import Ticket
+    from .ticket import Answer, Ticket
 
 
 class Send(NamedTuple):
@@ -56,20 +56,6 @@ class Violation(Exception):
     """A worker spoke of a request that it does not hold. It cannot be trusted any more."""
 
 
-class Answer(NamedTuple):
-    """The outcome of an ANSWERED ticket, unopened: the result, or the model's exception."""
-
-    failed: bool
-    body: bytes
-
-
-class Lost(NamedTuple):
-    """The outcome of a LOST ticket: how the worker ended, and whether the request may have run."""
-
-    death: object
-    may_have_run: bool
-
-
 @dataclass(slots=True)
 class Tally:
     """How requests ended so far."""
@@ -92,9 +78,10 @@ class Dispatcher:
         self._queue: OrderedDict[int, Ticket] = OrderedDict()  # by arrival number, always in its order
         self._arrivals = 0
         self._live = 0  # tickets that have not ended
-        # Two lists of seats with room, with lazy deletion: a seat on them is looked at again before it is used.
-        self._idle: list[Seat] = []  # hold nothing; the one used last first, whose caches are warm
-        self._roomy: deque[Seat] = deque()  # hold something, less than the window
+        # Two stacks of seats with room, the one used last on top, whose caches are warm; dicts, so that none is twice on
+        # one. Deletion is lazy: a seat is looked at again before it is used.
+        self._idle: dict[Seat, None] = {}  # hold nothing
+        self._roomy: dict[Seat, None] = {}  # hold something, less than the window
 
     # ---- what the hub sees
 
@@ -136,9 +123,7 @@ class Dispatcher:
             del self._queue[ticket.number]
         self._end(ticket, TicketMove.CANCEL)
         self.tally.cancelled += 1
-        if seat is None:
-            return self._assign()
-        return self._changed(seat)
+        return self._assign() if seat is None else self._changed(seat)
 
     # ---- the verbs: a seat's worker
 
@@ -155,7 +140,8 @@ class Dispatcher:
 
     def answered(self, seat: Seat, link_id: int, answer: Answer) -> list[Order]:
         """The worker answered: the ticket ends, or an abandoned one is let go. Raises Violation."""
-        ticket = self._let_go(seat, link_id)
+        ticket = self._held(seat, link_id)
+        self._let_go(seat, ticket)
         if not ticket.ended:
             self._end(ticket, TicketMove.ANSWER, answer)
             if answer.failed:
@@ -166,16 +152,17 @@ class Dispatcher:
 
     def skipped(self, seat: Seat, link_id: int) -> list[Order]:
         """The worker did not run, or did not finish, an abandoned request. Raises Violation if somebody waits for it."""
-        held = seat.held.get(link_id)
-        if held is not None and not held.ended:
+        ticket = self._held(seat, link_id)
+        if not ticket.ended:
             raise Violation(f"request {link_id} was skipped, but nobody had cancelled it")
-        self._let_go(seat, link_id)
+        self._let_go(seat, ticket)
         return self._changed(seat)
 
     def given_back(self, seat: Seat, link_ids: Iterable[int]) -> list[Order]:
         """The worker gives back what it has not begun. It is no death and does not count as one. Raises Violation."""
-        for link_id in link_ids:
-            ticket = self._let_go(seat, link_id)
+        tickets = {link_id: self._held(seat, link_id) for link_id in link_ids}  # all are looked at before one is moved
+        for ticket in reversed(tickets.values()):
+            self._let_go(seat, ticket)
             if not ticket.ended:
                 self._requeue(ticket)
         return self._changed(seat) + self._assign()
@@ -192,8 +179,8 @@ class Dispatcher:
         it begins, it is LOST with the promise that it has not run.
         """
         seat.move(SeatMove.BURY)
-        for link_id in list(seat.held):
-            ticket = self._let_go(seat, link_id)
+        for link_id, ticket in reversed(list(seat.held.items())):
+            self._let_go(seat, ticket)
             if ticket.ended:
                 continue
             may_have_run = begun is None or link_id <= begun
@@ -228,35 +215,37 @@ class Dispatcher:
         ticket.move(move, outcome)
         self._live -= 1
 
-    def _let_go(self, seat: Seat, link_id: int) -> Ticket:
-        ticket = seat.held.pop(link_id, None)
+    def _held(self, seat: Seat, link_id: int) -> Ticket:
+        ticket = seat.held.get(link_id)
         if ticket is None:
             raise Violation(f"worker {seat.index} spoke of request {link_id}, which it does not hold")
+        return ticket
+
+    def _let_go(self, seat: Seat, ticket: Ticket) -> None:
+        del seat.held[ticket.link_id]
         ticket.seat = None
         ticket.link_id = 0
         if ticket.released is not None:
             ticket.released()
-        return ticket
 
     def _requeue(self, ticket: Ticket) -> None:
+        """Back to its old place: nearly always the very front. Of several, the youngest goes first, which keeps it so."""
         ticket.move(TicketMove.RETURN)
-        queue = self._queue
-        first = next(iter(queue), None)
-        queue[ticket.number] = ticket
-        if first is None:
-            return
-        if ticket.number < first:
-            queue.move_to_end(ticket.number, last=False)
-        else:
-            self._queue = OrderedDict(sorted(queue.items()))
+        oldest = next(iter(self._queue), ticket.number)
+        self._queue[ticket.number] = ticket
+        self._queue.move_to_end(ticket.number, last=False)
+        if oldest < ticket.number:
+            self._queue = OrderedDict(sorted(self._queue.items()))
 
     def _changed(self, seat: Seat) -> list[Order]:
         """Something about this seat is different: settle what it does next, and offer its room."""
         orders: list[Order] = []
-        if seat.state is SeatState.INTERRUPTING and seat.unwanted is None:
+        unwanted = seat.unwanted
+        if seat.state is SeatState.INTERRUPTING and (unwanted is None or unwanted.link_id != seat.target):
             seat.move(SeatMove.UNWIND)
-        if seat.state is SeatState.SERVING and (unwanted := seat.unwanted) is not None:
+        if seat.state is SeatState.SERVING and unwanted is not None:
             seat.move(SeatMove.INTERRUPT)
+            seat.target = unwanted.link_id
             orders.append(Interrupt(seat, unwanted.link_id, seat.cleaning_of(unwanted)))
             if len(seat.held) > 1:
                 orders.append(Recall(seat))
@@ -267,11 +256,9 @@ class Dispatcher:
 
     def _offer(self, seat: Seat) -> None:
         if not seat.held:
-            if not seat.listed:
-                seat.listed = True
-                self._idle.append(seat)
-        elif len(seat.held) < self.window and seat not in self._roomy:
-            self._roomy.append(seat)
+            self._idle[seat] = None
+        elif len(seat.held) < self.window:
+            self._roomy[seat] = None
 
     def _assign(self) -> list[Order]:
         """Give the first of the queue to a seat, as long as one can take it. Strictly in order of arrival.
@@ -297,16 +284,15 @@ class Dispatcher:
 
     def _find_seat(self, *, alone: bool) -> Seat | None:
         while self._idle:
-            seat = self._idle[-1]
+            seat = next(reversed(self._idle))
             if seat.state is SeatState.SERVING and not seat.held:
                 return seat
-            seat.listed = False
-            self._idle.pop()
+            self._idle.popitem()
         if alone:
             return None
         while self._roomy:
-            seat = self._roomy[0]
-            if seat.state is SeatState.SERVING and 0 < len(seat.held) < self.window:
+            seat = next(reversed(self._roomy))
+            if seat.state is SeatState.SERVING and len(seat.held) < self.window:
                 return seat
-            self._roomy.popleft()
+            self._roomy.popitem()
         return None

@@ -63,10 +63,11 @@ class Seat:
 
     Invariants: `held` is in the order of sending and has at most the dispatcher's window of entries; it is empty unless the
     state is SERVING, INTERRUPTING or DYING. An entry whose ticket has ended is *abandoned*: the worker may still run it.
-    `last_link_id` only grows, also across incarnations, so no id is ever used twice.
+    While the state is INTERRUPTING, the head is abandoned and `target` is its id. `last_link_id` only grows, also across
+    incarnations, so no id is ever used twice.
     """
 
-    __slots__ = ("held", "incarnation", "index", "last_link_id", "listed", "on_cancel", "state")
+    __slots__ = ("held", "incarnation", "index", "last_link_id", "on_cancel", "state", "target")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -75,7 +76,7 @@ class Seat:
         self.held: dict[int, Ticket] = {}
         self.last_link_id = 0
         self.on_cancel = "kill"  # what its model says; told when the worker is ready
-        self.listed = False  # whether the dispatcher has it on its list of idle seats
+        self.target = 0  # link id of the abandoned request that was last ordered to be cleaned up
 
     def move(self, move: SeatMove) -> None:
         """The only writer of `state`. Raises IllegalMove, and then nothing has changed."""

@@ -19,7 +19,7 @@ it after the death. Without a page all that was sent counts as begun.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,20 @@ MOVES: dict[TicketState, dict[TicketMove, TicketState]] = {
     TicketState.REFUSED: {},
     TicketState.LOST: {},
 }
+
+
+class Answer(NamedTuple):
+    """The outcome of an ANSWERED ticket, unopened: the result, or the model's exception."""
+
+    failed: bool
+    body: bytes
+
+
+class Lost(NamedTuple):
+    """The outcome of a LOST ticket: how the worker ended, and whether the request may have run."""
+
+    death: object
+    may_have_run: bool
 
 
 class IllegalMove(AssertionError):

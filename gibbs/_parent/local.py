@@ -1,7 +1,7 @@
 """The local launcher: one subprocess per worker on this machine. The default.
 
 Knows options and environment; `process` knows how a process is made and ended. Promises that a launch which raises or is
-cancelled leaves nothing.
+cancelled leaves nothing, and that a session ends when all its processes are reaped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..abc import Traits
+from .insist import insist
 from .process import LocalProcess
 from .usable_cpus import usable_cpus
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .output import Destination
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_REAP_PATIENCE = 5.0  # seconds for killed processes to be gone, when their session ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,10 @@ class LocalLauncher:
             try:
                 yield session
             finally:
-                tg.cancel_scope.cancel()
+                try:
+                    await insist(session.end)
+                finally:
+                    tg.cancel_scope.cancel()
 
 
 class LocalSession:
@@ -92,11 +97,14 @@ class LocalSession:
     def __init__(self, launcher: LocalLauncher, tg: TaskGroup) -> None:
         self._launcher = launcher
         self._tg = tg
+        self._launched: list[LocalProcess] = []
 
     async def launch(self, spec: WorkerSpec) -> LocalProcess:
         """One process, connected. Raises OSError; leaves nothing when it raises or is cancelled."""
         await checkpoint_if_cancelled()
         process = LocalProcess.start(spec, self._launcher.output, self._environment(spec))
+        self._launched = [one for one in self._launched if not one.finished]
+        self._launched.append(process)
         try:
             await process.connect()
             if process.output is not None:
@@ -108,6 +116,18 @@ class LocalSession:
                 await process.aclose()
             raise
         return process
+
+    async def end(self) -> None:
+        """Kill and reap what is still there: nothing, after a hub that closed in peace."""
+        left = [one for one in self._launched if not one.finished]
+        for process in left:
+            process.kill()
+        with anyio.move_on_after(_REAP_PATIENCE):
+            for process in left:
+                await process.ended()
+        for process in left:
+            await process.aclose()
+            process.give_up()
 
     def _environment(self, spec: WorkerSpec) -> dict[str, str]:
         env = {**os.environ, **(self._launcher.env or {})}

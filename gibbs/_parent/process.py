@@ -56,14 +56,17 @@ class LocalProcess:
         self._lifeline = lifeline
         self._socket = sock
         self._stream: UNIXSocketStream | None = None
+        self._page = page
         self._side: SideChannel | None = None if page is None else watch.side(page)
         self._ending: Ending | None = None
+        self._closed = False
 
     @classmethod
     def start(cls, spec: WorkerSpec, destination: Destination, env: dict[str, str]) -> LocalProcess:
         """Make the process and all that belongs to it; nothing is left when it raises. Blocks the loop for some 0.3 ms."""
         theirs: list[int] = []  # the child's ends, which are closed here in any case
         ours: list[int] = []  # this end, closed if it fails
+        opened: tuple[Page, int] | None = None
         popen: subprocess.Popen[bytes] | None = None
         try:
             left, right = (end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -112,6 +115,8 @@ class LocalProcess:
             if popen is not None:
                 popen.kill()
                 popen.wait()
+            if opened is not None:
+                opened[0].close()
             for fd in ours:
                 os.close(fd)
             raise
@@ -136,6 +141,11 @@ class LocalProcess:
     def origin(self) -> Origin:
         return Origin(launcher="local", pid=self._popen.pid)
 
+    @property
+    def finished(self) -> bool:
+        """Whether it is reaped and closed: nothing is left of it."""
+        return self._closed and self._ending is not None
+
     async def ended(self) -> Ending:
         while self._ending is None:
             await self._watch.wait()
@@ -153,6 +163,8 @@ class LocalProcess:
             self.output.finish()
             tail = self.output.tail
         self._ending = Ending(how=ending.how, code=ending.code, tail=tail)
+        if self._closed:
+            self._watch.close()
 
     def kill(self) -> None:
         if self._ending is None:
@@ -168,11 +180,19 @@ class LocalProcess:
         self._cut_lifeline()
         if self.output is not None:
             self.output.finish()
-        self._watch.close()
+        self._closed = True
+        if self._ending is not None:  # else it is still to be reaped: by who waits for its end, or by the session
+            self._watch.close()
+        if self._page is not None:
+            self._page.close()
         if self._stream is not None:
             await self._stream.aclose()
         else:
             self._socket.close()
+
+    def give_up(self) -> None:
+        """Let go of a process that cannot be reaped."""
+        self._watch.close()
 
 
 def _above_stdio(fd: int) -> int:

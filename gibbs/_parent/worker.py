@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .._core.dispatch import Answer, Violation
+from .._core.dispatch import Violation
 from .._core.seat import SeatState
+from .._core.ticket import Answer
 from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError

@@ -38,6 +38,15 @@ class Page:
     def target(self, link_id: int) -> None:
         self._words[_TARGET] = link_id
 
+    def close(self) -> None:
+        """Let go of memory that is shared; what it said last can still be read. Idempotent."""
+        words = self._words
+        shared = words.obj
+        self._words = memoryview(bytearray(words[: _TARGET + 1])).cast("Q")
+        words.release()
+        if not isinstance(shared, bytearray):
+            shared.close()  # type: ignore[attr-defined]  # a mapping, which holds a descriptor of its own
+
 
 def private_page() -> Page:
     """A page that nobody shares: what a worker uses when the hub can reach it by the stream alone."""

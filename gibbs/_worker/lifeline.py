@@ -68,7 +68,8 @@ class Guard:
         start_new_thread(self._run, (stream, receive))
 
     def _run(self, stream: int, receive: Callable[[], None] | None) -> None:
-        poll = select.poll()
+        # Linux: poll() would hold a stream open that the model closes, and the hub would never see its end; epoll does not.
+        poll = select.epoll() if self._pidfd >= 0 else select.poll()
         poll.register(stream, select.POLLIN if receive else _POLLRDHUP)
         if self._pidfd >= 0:
             poll.register(self._pidfd, select.POLLIN)

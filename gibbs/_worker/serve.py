@@ -115,7 +115,7 @@ class Worker:
                 raise
             except BaseException as exc:  # noqa: BLE001 - the model may raise anything, SystemExit too
                 interrupter.end()
-                error = exc
+                error = exc if stage == "arguments" else _without_our_frame(exc)
         except Interrupted as exc:
             interrupter.end()
             error = exc  # the model's own doing, unless it was fired
@@ -140,3 +140,9 @@ class Worker:
             sys.excepthook(type(exc), exc, exc.__traceback__)
             sys.stderr.flush()
             os._exit(NEEDS_REPLACEMENT)
+
+
+def _without_our_frame(error: BaseException) -> BaseException:
+    """The exception as the model's own code raised it: its traceback begins there."""
+    inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    return error if inner is None else error.with_traceback(inner)
