@@ -246,7 +246,7 @@ LIBRARY = os.path.dirname(os.path.abspath(_spec.origin)) + os.sep if _spec and _
 def plays_a_worker(frame: types.FrameType | None) -> bool:
     """Whether a scripted worker's code runs, which stands for a process that may block."""
     while frame is not None:
-        if frame.f_code.co_filename.endswith("testing/scripted_worker.py"):
+        if frame.f_code.co_filename.endswith("testing/_scripted_worker.py"):
             return True
         frame = frame.f_back
     return False

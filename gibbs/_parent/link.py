@@ -3,6 +3,9 @@
 Knows bytes and the ways to reach a busy worker. Must never know what a message means, nor how long anything may take. A
 caller never owns a half-written message: it appends to the outbox, of which as much as the socket takes is written at once,
 and the rest by `write_outbox`, a task of the worker's own. (A cancelled `send` leaves half a message in the peer.)
+
+Where the stream has a socket the link waits for that one itself: on asyncio AnyIO's own `receive` and `send`, cancelled in
+the very tick in which the socket becomes ready, set a cancelled future, and the loop reports an InvalidStateError.
 """
 
 from __future__ import annotations
@@ -82,14 +85,46 @@ class Link:
             while True:
                 await self._more.wait()
                 while self._outbox:
-                    await self._stream.send(self._outbox[0])  # type: ignore[arg-type]  # AnyIO takes any buffer
-                    self._outbox.popleft()
+                    await self._write_first()
         except GONE:
             return
 
+    async def _write_first(self) -> None:
+        first = self._outbox[0]
+        if self._socket is None:
+            await self._stream.send(first)  # type: ignore[arg-type]  # AnyIO takes any buffer
+            self._outbox.popleft()
+            return
+        await anyio.wait_writable(self._socket)
+        try:
+            sent = self._socket.send(first)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+        if sent == len(first):
+            self._outbox.popleft()
+        else:
+            self._outbox[0] = memoryview(first)[sent:]
+
     async def receive(self) -> list[Message]:
         """Wait for bytes; return the messages that they complete. Raises one of GONE, or FrameError."""
-        return self._reader.feed(await self._stream.receive(_PIECE))
+        return self._reader.feed(await self._read())
+
+    async def _read(self) -> bytes:
+        if self._socket is None:
+            return await self._stream.receive(_PIECE)
+        while True:
+            await anyio.wait_readable(self._socket)
+            try:
+                data = self._socket.recv(_PIECE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise anyio.BrokenResourceError from error
+            if not data:
+                raise anyio.EndOfStream
+            return data
 
     async def drain(self) -> list[Message]:
         """What a dead worker had said last: all messages that are still in the stream. Does not wait for its end.

@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from ..abc import SideChannel, WorkerSpec
     from .output import Destination
 
-# The package is found where this one was, whatever the child's own path; the parent's path follows in the stream.
-_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[5]); import gibbs.worker; sys.path.pop(0); gibbs.worker.main()"
-_PACKAGE_HOME = str(Path(__file__).resolve().parent.parent.parent)
+# The package, and it alone, is found where this one was, whatever the child's own path; all else where a fresh interpreter
+# looks, less the current directory, where a file may be called like a standard module. The parent's path follows in the stream.
+_BOOTSTRAP = (
+    "import sys; path = [*filter(None, sys.path)]; sys.path[:] = [sys.argv[5]]; import gibbs; "
+    "sys.path[:] = path; import gibbs.worker; gibbs.worker.main()"
+)
+_PACKAGE_HOME = str(Path(__file__).absolute().parent.parent.parent)
 
 
 class LocalProcess:

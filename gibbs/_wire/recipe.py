@@ -31,8 +31,8 @@ def write_recipe(factory: Callable[..., object], args: tuple[Any, ...]) -> bytes
     """The factory with its arguments, for a worker. Raises the pickler's own error."""
     product = payload.dumps((factory, args))
     # "" and other relative entries mean the directory of now, wherever the worker will be.
-    path = [os.path.abspath(entry) for entry in list[object](sys.path) if isinstance(entry, str)]
-    missing, shadowed = _homeless_modules()
+    path = [_absolute(entry) for entry in list[object](sys.path) if isinstance(entry, str)]
+    missing, shadowed = _homeless_modules(path)
     return payload.dumps((path, missing, shadowed, product))
 
 
@@ -83,8 +83,8 @@ class Finder:
         )
 
 
-def _homeless_modules() -> tuple[dict[str, Place], dict[str, Place]]:
-    """The modules that the path does not lead to: those which a worker would miss, and those it would take another for.
+def _homeless_modules(path: list[str]) -> tuple[dict[str, Place], dict[str, Place]]:
+    """The modules that this path does not lead to: those which a worker would miss, and those it would take another for.
 
     The latter's finder must come first: a package of tests that is called `test` has a namesake in the standard library.
     """
@@ -94,25 +94,25 @@ def _homeless_modules() -> tuple[dict[str, Place], dict[str, Place]]:
     for name, module in list(sys.modules.items()):
         namespace = _namespace(module)
         file = namespace.get("__file__")
-        if name in ("__main__", "__mp_main__") or not isinstance(file, str):
+        if name == "__main__" or not isinstance(file, str):
             continue
         if file.startswith(_LIBRARY) or any(part in file for part in _INSTALLED):
             continue
-        found = _find(name, known)
+        found = _find(name, path, known)
         if found is None:
-            missing[name] = (os.path.abspath(file), _locations(namespace))
+            missing[name] = (_absolute(file), _locations(namespace))
         elif (
             not _is_same_file(found.origin, file) and namespace.get("__name__") == name
         ):  # not an alias of another module
-            shadowed[name] = (os.path.abspath(file), _locations(namespace))
+            shadowed[name] = (_absolute(file), _locations(namespace))
     for name in [*missing]:
         while name := name.rpartition(".")[0]:
-            if name not in missing and name not in shadowed and _find(name, known) is None:
+            if name not in missing and name not in shadowed and _find(name, path, known) is None:
                 missing[name] = (None, _locations(_namespace(sys.modules.get(name))))
     return missing, shadowed
 
 
-def _find(name: str, known: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
+def _find(name: str, path: list[str], known: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
     """What a fresh process with this path would find: in the package that it would find, not in the one that is here.
 
     A package that adds to its `__path__` when it is run is not foreseen. Then a module is in the table without need, and
@@ -123,11 +123,11 @@ def _find(name: str, known: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
 
         known[name] = None
         parent = name.rpartition(".")[0]
-        package = _find(parent, known) if parent else None
+        package = _find(parent, path, known) if parent else None
         try:
-            path = package.submodule_search_locations if package else None
-            if path or not parent:
-                known[name] = PathFinder.find_spec(name, path)
+            places = package.submodule_search_locations if package else None if parent else path
+            if places:
+                known[name] = PathFinder.find_spec(name, places)
         except Exception:  # noqa: BLE001 - somebody's path hook: it finds nothing in the worker either
             pass
     return known[name]
@@ -152,9 +152,17 @@ def _locations(namespace: dict[str, Any]) -> list[str]:
 def _is_same_file(found: str | None, file: str) -> bool:
     if found is None:
         return False
-    if os.path.abspath(found) == os.path.abspath(file):
+    if _absolute(found) == _absolute(file):
         return True
     try:
         return os.path.samefile(found, file)
     except OSError:
         return False
+
+
+def _absolute(path: str) -> str:
+    """`os.path.abspath`, where the current directory still exists. Where it does not, a relative path leads nowhere anyway."""
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return path

@@ -176,7 +176,7 @@ def test_a_module_with_a_namesake_in_the_standard_library_is_the_parents_one(loa
 
 
 def test_a_module_that_is_found_is_not_in_the_table(monkeypatch):
-    missing, shadowed = recipe._homeless_modules()
+    missing, shadowed = recipe._homeless_modules(sys.path)
     assert not {"gibbs", "gibbs._wire", "pytest", "os", "__main__"} & {*missing, *shadowed}
 
 
@@ -190,7 +190,7 @@ def test_odd_things_among_the_modules_do_no_harm(monkeypatch):
 
     for name, odd in {"gibbs_lazy": Lazy(), "gibbs_none": None, "gibbs_int": 3, "gibbs_slotted": Slotted()}.items():
         monkeypatch.setitem(sys.modules, name, odd)
-    missing, shadowed = recipe._homeless_modules()
+    missing, shadowed = recipe._homeless_modules(sys.path)
     assert not any(name.startswith("gibbs_") for name in [*missing, *shadowed])
 
 
@@ -205,7 +205,7 @@ def test_a_path_hook_that_raises_does_no_harm(monkeypatch, load_under, tmp_path)
     monkeypatch.setattr(sys, "path_hooks", [hook, *sys.path_hooks])
     monkeypatch.setattr(sys, "path", ["odd://", *sys.path])
     load_under("gibbs_hooked", tmp_path / "hooked.py")
-    assert "gibbs_hooked" in recipe._homeless_modules()[0]
+    assert "gibbs_hooked" in recipe._homeless_modules(sys.path)[0]
 
 
 def test_an_error_of_the_users_module_comes_from_load_alone(load_under, tmp_path):
