@@ -270,7 +270,7 @@ for _error in (
 def probable_cause(ending: Ending, *, violation: str | None = None) -> str:
     """A sentence on why a worker probably ended so, or ""."""
     if violation:
-        return f"it was killed by the hub for writing what is no message of the protocol: {violation}"
+        return f"it was killed by the hub, since {violation}"
     if ending.how == "exited":
         return "the model, or a library of it, ended the process (os._exit, or an uncaught error in the worker)"
     return {

@@ -66,22 +66,22 @@ class uninterruptible:
     """
 
     __module__ = "gibbs"
-    __slots__ = ("_counted",)
+    __slots__ = ("_entered",)
 
     def __init__(self) -> None:
-        self._counted = False
+        self._entered = 0  # times, by the main thread: one object may be entered again inside its own block
 
     def __enter__(self) -> None:
         if get_ident() == interrupts.thread:
             interrupts.depth += 1
-            self._counted = True
+            self._entered += 1
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._counted:
+        if not self._entered or get_ident() != interrupts.thread:
             return
-        self._counted = False
+        self._entered -= 1
         interrupts.depth -= 1
         if interrupts.depth == 0 and interrupts.pending:
             interrupts.pending = False

@@ -7,6 +7,7 @@ anything is started or sent.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -63,7 +64,7 @@ class HubOptions:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a string, not {self.name!r}")
         _check_number("workers", self.workers, at_least=1, whole=True)
-        if not callable(getattr(self.launcher, "session", None)):
+        if isinstance(self.launcher, type) or not callable(getattr(self.launcher, "session", None)):
             raise TypeError(f"launcher must be a gibbs.abc.Launcher, not {self.launcher!r}")
         if isinstance(self.ready, bool) or not isinstance(self.ready, int):
             raise TypeError(f'ready must be "all" or a number of workers, not {self.ready!r}')
@@ -82,6 +83,7 @@ class HubOptions:
 def check_factory(factory: Any) -> None:
     """Refuse what can never build a model, before any process is started."""
     import inspect
+    from functools import partial
 
     if not callable(factory):
         raise TypeError(
@@ -89,17 +91,18 @@ def check_factory(factory: Any) -> None:
             f"each worker builds a model of its own by calling it"
         )
     target = factory
-    while hasattr(target, "func"):  # functools.partial, of any depth
+    while isinstance(target, partial):
         target = target.func
-    if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
-        raise TypeError(f"the factory {name_of(factory)!r} is async: a worker builds its model in a plain call")
+    call = getattr(target if inspect.isclass(target) else type(target), "__call__", None)  # noqa: B004 - the function itself
+    call_is_async = inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
     if inspect.isclass(target):
-        call = getattr(target, "__call__", None)  # noqa: B004 - the function itself is wanted
-        if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        if call_is_async:
             raise TypeError(
                 f"{name_of(factory)}.__call__ is async: a worker runs plain functions, one at a time. "
                 f"What awaits needs no worker; call it from your own program"
             )
+    elif call_is_async or inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
+        raise TypeError(f"the factory {name_of(factory)!r} is async: a worker builds its model in a plain call")
 
 
 def name_of(factory: Any) -> str:
@@ -119,14 +122,14 @@ def _check_number(
     infinite: bool = False,
     finite: bool = False,
 ) -> None:
-    """Refuse what is no number of this kind. A bool is not a number; NaN is out of every range."""
+    """Refuse what is no number of this kind. A bool is not a number; NaN, and an int too long for a float, are out of range."""
     allowed = (int,) if whole and not infinite else (int, float)
     what = "a whole number" if whole else "a number of seconds"
     bound = f" ≥ {at_least:g}" if at_least is not None else f" > {above:g}" if above is not None else ""
     wanted = f"{name} must be {what}{bound}" + (" or math.inf" if infinite else "")
     if isinstance(value, bool) or not isinstance(value, allowed):
         raise TypeError(f"{wanted}, not {value!r}")
-    in_range = not math.isnan(value)
+    in_range = value == math.inf or value <= sys.float_info.max
     in_range = in_range and (at_least is None or value >= at_least) and (above is None or value > above)
     in_range = in_range and not (finite and value == math.inf)
     if whole and value != math.inf:

@@ -53,7 +53,7 @@ class RestartPolicy:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{name} must be a whole number or math.inf, not {value!r}")
-            if value != math.inf and (math.isnan(value) or value < 0 or value != int(value)):
+            if value != math.inf and not (value >= 0 and value == int(value)):
                 raise ValueError(f"{name} must be a whole number ≥ 0 or math.inf, not {value!r}")
         if isinstance(self.period, bool) or not isinstance(self.period, int | float):
             raise TypeError(f"period must be a number of seconds, not {self.period!r}")
@@ -108,7 +108,7 @@ class Restarts:
 def _too_many(times: deque[float], now: float, period: float, limit: float) -> bool:
     """Add `now`, forget what is older than the period, and compare."""
     times.append(now)
-    while times[0] <= now - period:
+    while now - times[0] >= period:  # never `now` itself, however short the period
         times.popleft()
     return len(times) > limit
 

@@ -21,6 +21,8 @@ from .._wire.messages import CANCEL, INTERRUPT, TO_HUB
 from .waiter import Alarm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..abc import WorkerProcess
 
     Message = tuple[int, int, bytes]
@@ -45,6 +47,7 @@ class Link:
         self._reader = FrameReader(TO_HUB)
         self._outbox: deque[bytes | memoryview] = deque()
         self._more = Alarm()
+        self.pieces_taken = 0  # of what did not leave at once: it grows as long as the worker takes what it is sent
 
     @property
     def in_band(self) -> bool:
@@ -86,6 +89,7 @@ class Link:
                 await self._more.wait()
                 while self._outbox:
                     await self._write_first()
+                    self.pieces_taken += 1
         except GONE:
             return
 
@@ -126,20 +130,22 @@ class Link:
                 raise anyio.EndOfStream
             return data
 
-    async def drain(self) -> list[Message]:
-        """What a dead worker had said last: all messages that are still in the stream. Does not wait for its end.
+    async def drain(self, take: Callable[[int, int, bytes], None]) -> None:
+        """Hand over what a dead worker had said last: all messages that are still in the stream.
 
-        A forked grandchild can hold the stream open for ever, so silence ends it too. Raises FrameError.
+        A forked grandchild can hold the stream open for ever, so silence ends it too. Raises what `take` raises, or
+        FrameError. Cancelled, it loses nothing.
         """
-        messages: list[Message] = []
         while True:
             with anyio.move_on_after(_SILENCE):
                 try:
-                    messages += await self.receive()
+                    messages = await self.receive()
                 except GONE:
-                    return messages
+                    return
+                for message in messages:
+                    take(*message)
                 continue
-            return messages
+            return
 
     def begun(self) -> int | None:
         """The last request that the worker began; None if there is no evidence."""

@@ -154,7 +154,9 @@ class Supervisor:
         """The worker is gone, or never came: what it held is lost or goes back. Synchronous, on every way out."""
         dispatcher = self._crew.dispatcher
         dispatcher.condemn(self.seat)
-        begun = worker.link.begun() if worker is not None else 0
+        begun: int | None = 0
+        if worker is not None:  # a process that may still run may still begin what it holds: its page proves nothing
+            begun = worker.link.begun() if ending is not None and ending.certain else None
         death = self._death(worker, ending) if worker is not None else None
         self._crew.carry_out(dispatcher.lost(self.seat, begun, death))
 
@@ -196,7 +198,7 @@ class Supervisor:
             return self._too_late(ending)
         when = "while its model was told to serve" if worker.welcome is not None else "before its model was built"
         if worker.violation is not None:
-            return self._failed("exited", f"it wrote what is no message of the protocol: {worker.violation}", ending)
+            return self._failed("exited", worker.violation, ending)
         return self._failed("exited", f"the process {ending} {when}", ending)
 
     def _too_late(self, ending: Ending | None = None) -> WorkerStartFailed:

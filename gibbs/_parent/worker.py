@@ -15,7 +15,7 @@ import anyio
 
 from .._core.dispatch import Violation
 from .._core.seat import SeatState
-from .._core.ticket import Answer
+from .._core.ticket import Answer, TicketState
 from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError
@@ -46,11 +46,13 @@ class Cleanups:
         self.killed = 0
         self._warned = False
 
-    def kill(self, seat: Seat, link_id: int) -> None:
-        """Count a kill; say once what would have spared the worker."""
+    def kill(self, seat: Seat, link_id: int, *, closing: bool) -> None:
+        """Count a kill; say once what would have spared the worker, unless it has to go anyway."""
+        ticket = seat.held[link_id]
+        if ticket.state is not TicketState.CANCELLED:  # the hub closes: nothing was to be spared
+            return
         self.killed += 1
-        ticket = seat.held.get(link_id)
-        if not self._warned and ticket is not None and ticket.on_cancel is None and seat.on_cancel == "kill":
+        if not self._warned and not closing and ticket.on_cancel is None and seat.on_cancel == "kill":
             self._warned = True
             logger.warning(
                 "worker %d is killed since the caller of its request was cancelled, and its model does not say that it "
@@ -82,7 +84,7 @@ class Worker:
         self.link = Link(process)
         self.welcome: tuple[int, bytes] | None = None  # READY or UNFIT, with its body
         self.over: str | None = None
-        self.violation: str | None = None
+        self.violation: str | None = None  # what it did that made the hub kill it
         self.lost_to_a_cancel = False  # it died, or had to die, over an abandoned call
         self.left = False
         self.deadline = math.inf  # of the hub's closing; finite once it closes
@@ -152,24 +154,27 @@ class Worker:
     async def _unwind(self, order: Interrupt) -> None:
         """Get the seat back from an abandoned call, or end the worker.
 
-        Grace counts from the moment that the worker can begin the call: its message has left, nothing is before it.
+        Grace counts from the moment that the worker can begin the call: nothing is before it, and its message has left. One
+        that stopped taking its message has no longer.
         """
         link_id, how = order.link_id, order.how
         self.link.aim(link_id, interrupt=how == "interrupt")
+        taken, has_left = -1, False
         grace_ends = math.inf
         pause = 0.001
         while self.over is None:
-            if self._seat.state is not SeatState.INTERRUPTING or self._unwanted is not order:
-                self._cleanups.kept += 1
+            if self._unwanted is not order:
                 break
             now = anyio.current_time()
-            if grace_ends == math.inf and self.link.flushed:
+            if not has_left and taken != self.link.pieces_taken:
+                taken = self.link.pieces_taken
                 grace_ends = now + self._cancel_grace
+                has_left = self.link.flushed  # what leaves from now on is interrupts, where they go in band
             begun = self.link.begun()
             if (how == "kill" and (begun is None or begun >= link_id)) or now >= min(grace_ends, self.deadline):
                 self._end("cancel")
                 break
-            if how == "interrupt":
+            if how == "interrupt" and (has_left or not self.link.in_band):
                 self.link.strike(link_id)
                 pause = STRIKE_EVERY
             with anyio.CancelScope(deadline=min(now + pause, grace_ends, self.deadline)):
@@ -177,7 +182,7 @@ class Worker:
             pause = min(2 * pause, STRIKE_EVERY)
         if self.over is not None and link_id in self._seat.held:
             self.lost_to_a_cancel = True
-            self._cleanups.kill(self._seat, link_id)
+            self._cleanups.kill(self._seat, link_id, closing=self.deadline < math.inf)
         if self._unwanted is order:
             self._unwanted = None
 
@@ -197,18 +202,19 @@ class Worker:
             with anyio.move_on_after(EXIT_PATIENCE):
                 ending = await self.process.ended()
         if ending is None:
+            if self.over == "stream":
+                self.violation = self.violation or "it closed its stream and lived on"
             self.process.kill()
             with anyio.move_on_after(REAP_PATIENCE):
                 ending = await self.process.ended()
         if ending is None:
             ending = Ending(how="unknown", certain=False)
             logger.error("worker %d (pid %s) was killed but is not gone", self._seat.index, self.process.origin.pid)
-        if self._seat.state is SeatState.DYING and self._seat.held:
+        if self._seat.state is SeatState.DYING and (self._seat.held or self.welcome is None):
             try:
-                for message in await self.link.drain():
-                    self._take(*message)
+                await self.link.drain(self._take)
             except (FrameError, Violation) as error:
-                self.violation = self.violation or str(error)
+                self.violation = self.violation or _no_message(error)
         await self.process.aclose()
         return ending
 
@@ -223,7 +229,7 @@ class Worker:
         except GONE:
             self._end("stream")
         except (FrameError, Violation) as error:
-            self.violation = str(error)
+            self.violation = _no_message(error)
             self._end("violation")
         finally:
             self._end("stream")  # also if this task alone was cancelled: nobody would read any more
@@ -243,10 +249,9 @@ class Worker:
 
     def _take(self, kind: int, link_id: int, body: bytes) -> None:
         """One message of the worker."""
-        starting = self._seat.state is SeatState.STARTING
-        if starting != (kind in (READY, UNFIT)) or (starting and self.welcome is not None):
+        if (self.welcome is None) != (kind in (READY, UNFIT)):
             raise Violation(f"message {kind} makes no sense from a worker that is {self._seat.state}")
-        if starting:
+        if self.welcome is None:
             self.welcome = (kind, body)
             self._alarm.ring()
             return
@@ -255,8 +260,12 @@ class Worker:
         else:
             assert kind in (ANSWER, FAILURE)
             orders = self._dispatcher.answered(self._seat, link_id, Answer(kind == FAILURE, body))
+        if self._unwanted is not None and self._unwanted.link_id == link_id:
+            self._unwanted = None  # that call is over, and this worker lives
+            self._cleanups.kept += 1
+            self._alarm.ring()
         self._carry_out(orders)
-        if self._unwanted is not None or self.deadline < math.inf:
+        if self.deadline < math.inf:
             self._alarm.ring()
 
     def _end(self, reason: str) -> None:
@@ -265,3 +274,7 @@ class Worker:
             if self._seat.state is not SeatState.VACANT:
                 self._dispatcher.condemn(self._seat)
             self._alarm.ring()
+
+
+def _no_message(error: FrameError | Violation) -> str:
+    return f"it wrote what is no message of the protocol: {error}"

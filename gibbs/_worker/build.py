@@ -31,11 +31,11 @@ def build(recipe: Recipe) -> Any:
     try:
         factory, args = recipe.load()
     except BaseException as error:  # noqa: BLE001 - importing the user's code may raise anything, SystemExit too
-        raise Unfit("recursive" if is_recursive_start(error) else "import", error) from None
+        raise _unfit("import", error) from None
     try:
         model = factory(*args)
     except BaseException as error:  # noqa: BLE001 - as above
-        raise Unfit("recursive" if is_recursive_start(error) else "model", error) from None
+        raise _unfit("model", error) from None
     name = getattr(factory, "__qualname__", None) or repr(factory)
     if kind_of(model) in ("async", "async generator"):
         raise Unfit("refused", TypeError(f"{name} builds an async model: a worker runs plain functions, one at a time"))
@@ -90,9 +90,27 @@ def kind_of(f: Any) -> str:
     return "plain"
 
 
-def is_recursive_start(error: BaseException) -> bool:
-    """Whether the user's module tried to open a hub while it was being imported here."""
+def _unfit(reason: str, error: BaseException) -> Unfit:
+    recursive = recursive_start_in(error)
+    return Unfit(reason, error) if recursive is None else Unfit("recursive", recursive)
+
+
+def recursive_start_in(error: BaseException) -> BaseException | None:
+    """What refused the user's module that opened a hub while it was being imported here; None if that is not the story.
+
+    It may be in a task group's exception, or be the cause of what the module made of it (`except Exception: sys.exit(1)`).
+    """
     errors = sys.modules.get("gibbs._errors")
     if errors is None:
-        return False
-    return isinstance(error, errors.RecursiveStart) or any(map(is_recursive_start, getattr(error, "exceptions", ())))
+        return None
+    seen: set[int] = set()
+    todo: list[object] = [error]
+    while todo:
+        one = todo.pop()
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        if issubclass(type(one), errors.RecursiveStart):
+            return one
+        seen.add(id(one))
+        todo += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+    return None

@@ -98,7 +98,7 @@ def disregard_sigterm() -> None:
     """Leave SIGTERM to the hub's program: a signal to everybody must not take the workers before it has decided.
 
     A handler that does nothing, not SIG_IGN, which the model's subprocesses would inherit. A forked child of the model is
-    not a worker: there the signal does what it does by default.
+    not a worker: there the signal does what it does by default, also if it comes before the child has put that right.
     """
     import os
 
@@ -109,4 +109,9 @@ def disregard_sigterm() -> None:
             _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
             os.kill(os.getpid(), _signal.SIGTERM)
 
+    def after_fork() -> None:
+        if _signal.getsignal(_signal.SIGTERM) is on_sigterm:
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+
     _signal.signal(_signal.SIGTERM, on_sigterm)
+    os.register_at_fork(after_in_child=after_fork)

@@ -117,6 +117,14 @@ def test_relative_entries_of_the_path_mean_the_directory_of_now(monkeypatch, tmp
     assert all(isinstance(entry, str) for entry in Recipe(write_recipe(Model, ()))._path)
 
 
+def test_a_directory_of_now_that_was_deleted_leads_nowhere(monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(sys, "path", ["", "sub", *sys.path])
+    assert Recipe(write_recipe(Model, ()))._path[:2] == ["", "sub"]
+
+
 def test_a_module_that_only_the_parents_path_leads_to_is_found(monkeypatch, tmp_path):
     write(tmp_path / "gibbs_beside.py", MODULE)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])

@@ -1,0 +1,113 @@
+"""The hub's end of one worker, spoken by hand: what `check_launcher` says and hears.
+
+Knows the wire, with and without a side channel. Decides nothing: a check says what must be.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .._wire import payload
+from .._wire.failure import load_failure
+from .._wire.frames import FrameReader, encode
+from .._wire.messages import ANSWER, CALL, CANCEL, FAILURE, INTERRUPT, READY, SETUP, SKIPPED, TO_HUB, UNFIT
+from .._wire.recipe import write_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..abc import WorkerProcess
+
+GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+_AGAIN = 0.02  # seconds between two interrupts: the first may have come where a call must not be cut
+
+
+class HubEnd:
+    """A conversation with one process. `about` is what its READY said, `last_id` the last request's id."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self.process = process
+        self.about: dict[str, Any] = {}
+        self.last_id = 0
+        self._reader = FrameReader(TO_HUB)
+        self._inbox: deque[tuple[int, int, bytes]] = deque()
+
+    async def say(self, kind: int, link_id: int = 0, body: bytes = b"") -> None:
+        """Write one message."""
+        await self.process.stream.send(encode(kind, link_id, body))
+
+    async def hear(self) -> tuple[int, int, bytes]:
+        """The next message."""
+        while not self._inbox:
+            self._inbox += self._reader.feed(await self.process.stream.receive())
+        return self._inbox.popleft()
+
+    async def hear_the_end(self) -> None:
+        """Return when the stream has ended, whatever comes before."""
+        try:
+            while True:
+                await self.hear()
+        except GONE:
+            return
+
+    async def shake_hands(self, factory: Callable[..., object], *args: object) -> int:
+        """SETUP, and what answers it: READY or UNFIT."""
+        recipe = write_recipe(factory, args)
+        setup = {"name": "check", "seat": 0, "recipe": recipe, "in_band": self.process.side is None}
+        await self.say(SETUP, 0, payload.dumps(setup))
+        kind, _, body = await self.hear()
+        if kind not in (READY, UNFIT):
+            raise AssertionError(f"a worker must answer SETUP by READY or UNFIT, not by message {kind}")
+        if kind == READY:
+            self.about = payload.loads(body)
+        return kind
+
+    async def call(self, method: str, *args: object) -> int:
+        """Send a request; return its id."""
+        self.last_id += 1
+        await self.say(CALL, self.last_id, payload.dumps((method, args, {})))
+        return self.last_id
+
+    async def ask(self, method: str, *args: object) -> Any:
+        """Send a request; return its result, or raise its exception."""
+        link_id = await self.call(method, *args)
+        kind, answered, body = await self.hear()
+        if answered != link_id or kind not in (ANSWER, FAILURE):
+            raise AssertionError(f"request {link_id} must be answered, not by message {kind} about {answered}")
+        if kind == FAILURE:
+            error = load_failure(body)
+            if not isinstance(error, BaseException):
+                raise AssertionError(f"the exception must travel as itself: {error!r}")
+            raise error
+        return payload.loads(body)
+
+    async def is_skipped(self, link_id: int) -> bool:
+        """Whether SKIPPED, for this request, is what comes next."""
+        kind, answered, _ = await self.hear()
+        return (kind, answered) == (SKIPPED, link_id)
+
+    async def withdraw(self, link_id: int) -> None:
+        """Say that a request that has not begun is not wanted."""
+        if self.process.side is None:
+            await self.say(CANCEL, link_id)
+        else:
+            self.process.side.aim(link_id)
+
+    async def interrupt(self, link_id: int) -> bool:
+        """Interrupt a running request until something comes; whether that is its SKIPPED."""
+        side = self.process.side
+        if side is not None:
+            while side.begun() != link_id:  # noqa: ASYNC110 - a word in shared memory wakes nobody
+                await anyio.sleep(0.001)
+            side.aim(link_id)
+        while not self._inbox:
+            if side is None:
+                await self.say(CANCEL, link_id, INTERRUPT)
+            else:
+                side.strike()
+            with anyio.move_on_after(_AGAIN):
+                self._inbox += self._reader.feed(await self.process.stream.receive())
+        return await self.is_skipped(link_id)

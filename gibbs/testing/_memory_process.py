@@ -1,0 +1,205 @@
+"""A process in memory: what a kernel would do for a worker, and what a hub can do to it.
+
+Knows bytes, the two words of the page, signals, and how a process ends. What a worker says is `scripted_worker`'s. Promises
+that the hub sees the same order of events as with a process: what was written before the end can be read after it, an
+interrupt hits the running call and no other, and a process that ends has closed its stream, unless told otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+
+from gibbs import Ending
+
+from .._wire import payload
+from .._wire.frames import FrameReader
+from .._wire.messages import CALL, CANCEL, INTERRUPT, LEAVE, TO_WORKER
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    from ..abc import WorkerSpec
+
+_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+_SIGKILL = 9
+
+
+class Message(NamedTuple):
+    """What the hub said: `kind` is one of `gibbs._wire.messages`; a request has a method ("": the model's call) and arguments."""
+
+    kind: int
+    link_id: int
+    body: bytes
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is a request."""
+        return self.kind == CALL
+
+    @property
+    def is_leave(self) -> bool:
+        """Whether it asks the worker to go."""
+        return self.kind == LEAVE
+
+    @property
+    def content(self) -> Any:
+        """The opened body: `(method, args, kwargs)` of a request."""
+        return payload.loads(self.body)
+
+
+class MemoryProcess:
+    """A process that is a task. What the hub writes waits until it is read: nothing is buffered between."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        pid: int,
+        hub_says: MemoryObjectReceiveStream[bytes],
+        hub_hears: MemoryObjectSendStream[bytes],
+    ) -> None:
+        self.spec = spec
+        self.pid = pid
+        self.calls: list[Message] = []
+        self.begun = self.running = self.target = 0
+        self.interrupts = self.kills = 0
+        self.immortal = False
+        self.ending: Ending | None = None
+        self._hub_says = hub_says
+        self._ends = (hub_says, hub_hears)
+        self._hub_hears = hub_hears
+        self._reader = FrameReader(TO_WORKER)
+        self._inbox: deque[Message] = deque()
+        self._reads_on = False
+        self._unwanted: set[int] = set()
+        self._awaited_interrupts = 0
+        self._news = anyio.Event()
+        self._ended = anyio.Event()
+        self._call_scope: anyio.CancelScope | None = None
+        self._tasks: TaskGroup | None = None
+
+    # ---- to end
+
+    def die(self, *, code: int | None = None, signal: int | None = None, tail: str = "", hang_up: bool = True) -> None:
+        """End the process at once. `hang_up=False` leaves the stream open, as a forked grandchild would."""
+        if self.ending is not None:
+            return
+        if signal is not None:
+            self.ending = Ending(how="signalled", code=signal, tail=tail)
+        else:
+            self.ending = Ending(how="exited", code=code or 0, tail=tail)
+        if hang_up:
+            self.hang_up()
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+        self._ended.set()
+
+    def hang_up(self) -> None:
+        """Close the stream, without ending the process."""
+        for end in self._ends:
+            end.close()
+
+    # ---- what the hub does to it, beside the stream
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.kills += 1
+        if not self.immortal:
+            self.die(signal=_SIGKILL)
+
+    def aim(self, link_id: int) -> None:
+        """The hub writes into the page."""
+        self.target = link_id
+        self._tell()
+
+    def strike(self) -> None:
+        """The hub's signal arrives."""
+        if self.running and self.running == self.target:
+            self.interrupts += 1
+            if self._call_scope is not None:
+                self._call_scope.cancel()
+            self._tell()
+
+    async def wait_ended(self) -> Ending:
+        """Return when it is gone."""
+        await self._ended.wait()
+        assert self.ending is not None
+        return self.ending
+
+    async def live(self, main: Callable[[], Awaitable[object]]) -> None:
+        """Run `main`, whose end is the end of the process, until it ends or is killed."""
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                if self.ending is None:
+                    await main()
+                self.die(code=0)
+        except* _GONE:
+            if self.ending is None:
+                raise
+
+    # ---- the stream
+
+    async def receive(self) -> Message:
+        """The next message of the hub. A hub that is gone ends the worker."""
+        while not self._inbox:
+            if self._reads_on:
+                await self._news.wait()
+            else:
+                await self._read()
+        return self._inbox.popleft()
+
+    def read_on(self) -> None:
+        """From now on a task of its own reads, so that a cancel in the stream arrives during a call."""
+        assert self._tasks is not None
+        self._reads_on = True
+        self._tasks.start_soon(self._read_on)
+
+    async def _read_on(self) -> None:
+        while True:
+            await self._read()
+
+    async def _read(self) -> None:
+        try:
+            data = await self._hub_says.receive()
+        except _GONE:
+            self.die(signal=_SIGKILL)
+            raise
+        for message in map(Message._make, self._reader.feed(bytes(data))):
+            if message.kind == CANCEL:
+                self._cancel(message.link_id, interrupt=message.body == INTERRUPT)
+                continue
+            if message.is_call:
+                self.calls.append(message)
+            self._inbox.append(message)
+        self._tell()
+
+    def _cancel(self, link_id: int, *, interrupt: bool) -> None:
+        if link_id > self.begun:
+            self._unwanted.add(link_id)
+        elif interrupt and link_id == self.begun:
+            self.target = link_id
+            self.strike()
+
+    async def say(self, data: bytes) -> None:
+        """Write any bytes. A hub that is gone ends the worker."""
+        try:
+            await self._hub_hears.send(data)
+        except _GONE:
+            self.die(signal=_SIGKILL)
+            raise
+
+    def _tell(self) -> None:
+        news, self._news = self._news, anyio.Event()
+        news.set()
+
+    def __str__(self) -> str:
+        return f"worker {self.spec.seat}.{self.spec.incarnation} of {self.spec.name!r} (in memory)"
+
+
+for _public in (Message, MemoryProcess):
+    _public.__module__ = "gibbs.testing"
