@@ -33,16 +33,12 @@ class GibbsError(Exception):
     """What all exceptions of this library have in common."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.__dict__)
+        # The fields are its dictionary, and so are its notes and whatever other code has hung on it.
+        return _rebuild, (type(self), self.args), self.__dict__
 
 
-def _rebuild(cls: type[GibbsError], fields: dict[str, Any]) -> GibbsError:
-    fields = dict(fields)
-    notes = fields.pop("__notes__", ())
-    error = cls(**fields)
-    for note in notes:
-        error.add_note(note)
-    return error
+def _rebuild(cls: type[GibbsError], args: tuple[Any, ...]) -> GibbsError:
+    return cls.__new__(cls, *args)
 
 
 class HubClosed(GibbsError, anyio.ClosedResourceError):
@@ -230,10 +226,7 @@ class RestartsExhausted(GibbsError):
 
     def __str__(self) -> str:
         last = f"; the last one: {self.failures[-1]}" if self.failures else ""
-        return (
-            f"the hub {self.name!r} gave up: its workers failed {len(self.failures)} times, "
-            f"more than its RestartPolicy allows{last}"
-        )
+        return f"the hub {self.name!r} gave up: its workers failed more often than its RestartPolicy allows{last}"
 
 
 class RecursiveStart(GibbsError):

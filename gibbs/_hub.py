@@ -69,12 +69,12 @@ class Hub(Calls[M_co]):
         """
         crew = self._desk.crew
         wanted = crew.options.workers if n is None else n
+        await checkpoint()
         if isinstance(wanted, bool) or not isinstance(wanted, int):
             raise TypeError(f"n must be a number of workers, not {n!r}")
         if not 0 <= wanted <= crew.options.workers:
             raise ValueError(f"n must be between 0 and workers={crew.options.workers}, not {n!r}")
         self._desk.check_place()
-        await checkpoint()
         while crew.serving < wanted:
             if crew.closed in ("closed", "failed"):
                 raise crew.refusal()
@@ -203,8 +203,8 @@ def open_hub(
 
 @asynccontextmanager
 async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: HubOptions) -> AsyncIterator[Hub[M]]:
-    recipe = write_recipe(factory, args)
     await checkpoint()
+    recipe = write_recipe(factory, args)
     body_scope = anyio.CancelScope()
     body_error: BaseException | None = None
     async with options.launcher.session() as session, anyio.create_task_group() as tg:

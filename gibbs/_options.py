@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ._core.restarts import RestartPolicy
+from ._model import _Function
 
 if TYPE_CHECKING:
     from .abc import Launcher
@@ -93,12 +94,14 @@ def check_factory(factory: Any) -> None:
     target = factory
     while isinstance(target, partial):
         target = target.func
+    served = target() if isinstance(target, _Function) else None  # that builds nothing, it names the function
     call = getattr(target if inspect.isclass(target) else type(target), "__call__", None)  # noqa: B004 - the function itself
-    call_is_async = inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
-    if inspect.isclass(target):
+    call_is_async = any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (call, served))
+    if inspect.isclass(target) or served is not None:
         if call_is_async:
+            what = name_of(factory) if served is not None else f"{name_of(factory)}.__call__"
             raise TypeError(
-                f"{name_of(factory)}.__call__ is async: a worker runs plain functions, one at a time. "
+                f"{what} is async: a worker runs plain functions, one at a time. "
                 f"What awaits needs no worker; call it from your own program"
             )
     elif call_is_async or inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):

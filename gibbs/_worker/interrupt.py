@@ -98,20 +98,26 @@ def disregard_sigterm() -> None:
     """Leave SIGTERM to the hub's program: a signal to everybody must not take the workers before it has decided.
 
     A handler that does nothing, not SIG_IGN, which the model's subprocesses would inherit. A forked child of the model is
-    not a worker: there the signal does what it does by default, also if it comes before the child has put that right.
+    not a worker: there the signal does what it does by default. It is held back while the child puts that right, since
+    the interpreter of a new child forgets what its handlers have not seen yet.
     """
     import os
 
-    worker = os.getpid()
+    masks: dict[int, set[int]] = {}
 
-    def on_sigterm(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != worker:
-            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-            os.kill(os.getpid(), _signal.SIGTERM)
+    def before_fork() -> None:
+        masks[get_ident()] = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
 
     def after_fork() -> None:
-        if _signal.getsignal(_signal.SIGTERM) is on_sigterm:
-            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, masks.pop(get_ident()))
 
-    _signal.signal(_signal.SIGTERM, on_sigterm)
-    os.register_at_fork(after_in_child=after_fork)
+    def after_fork_in_child() -> None:
+        if _signal.getsignal(_signal.SIGTERM) is do_nothing:
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        after_fork()
+
+    def do_nothing(signum: int, frame: FrameType | None) -> None:
+        pass
+
+    _signal.signal(_signal.SIGTERM, do_nothing)
+    os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=after_fork_in_child)

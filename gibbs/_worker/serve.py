@@ -33,7 +33,9 @@ def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | N
     `page` is the descriptor of a page made by the hub, -1 when there is none: then cancels come in the stream.
     """
     guard = lifeline.Guard(os.getppid() if parent is None else parent)
+    os.set_inheritable(stream, False)  # neither is the business of the model's subprocesses
     if lifeline_fd >= 0:
+        os.set_inheritable(lifeline_fd, False)
         lifeline.arm(lifeline_fd)
     disregard_sigterm()
     channel = Channel(stream)

@@ -135,6 +135,7 @@ class MemoryProcess:
         """Run `main`, whose end is the end of the process, until it ends or is killed."""
         try:
             async with anyio.create_task_group() as self._tasks:
+                self._tasks.cancel_scope.shield = True  # who cancels the hub does not cancel its processes
                 if self.ending is None:
                     await main()
                 self.die(code=0)

@@ -1,0 +1,154 @@
+"""What a fragment on a page, or in a docstring, needs around it to be a program.
+
+A page names one of these in `<!-- prelude: hub -->` before its block; a docstring's is in DOCSTRINGS, by the name that it
+belongs to. The snippet takes the place of the line that says `SNIPPET`, with its indentation.
+"""
+
+MODEL = """
+import functools, time
+import anyio
+import gibbs
+
+class Model:
+    interruptible = True
+    def __init__(self, folder="", scale=1): self.scale = scale
+    def __call__(self, x): time.sleep(0.01); return x**2 if isinstance(x, int) else f"answer to {x}"
+    def embed(self, text): return [float(len(text))]
+    def render(self, page): return f"page {page}"
+
+class MyAwesomeModel(Model): pass
+def predict(image): return f"label of {image}"
+image, order = "an image", "an order"
+"""
+
+# The page's lines stand in a coroutine. The guard is for anyio.to_process, which imports the program again.
+COROUTINE = (
+    MODEL
+    + """
+async def main():
+    SNIPPET
+
+if __name__ == "__main__":
+    anyio.run(main)
+"""
+)
+
+# The page's lines stand in the body of an open hub.
+HUB = (
+    MODEL
+    + """
+async def main():
+    async with gibbs.open_hub(Model, workers=2) as hub:
+        SNIPPET
+
+anyio.run(main)
+"""
+)
+
+# The page's lines are a call of open_hub, without the `async with` around it.
+OPENED = (
+    MODEL
+    + """
+from gibbs import open_hub
+manager = (
+    SNIPPET
+)
+
+async def main():
+    async with manager as hub:
+        assert await hub.request(3) == 9
+
+anyio.run(main)
+"""
+)
+
+# The page's lines are the methods of a model, indented or not, or begin a class called Solver.
+METHODS = """
+import threading
+import anyio
+import gibbs
+
+def solve(x): return x**2
+
+class Solver:
+    def __init__(self):
+        self.lock, self.cache, self.results = threading.Lock(), {}, []
+
+    SNIPPET
+
+async def main():
+    async with gibbs.open_hub(Solver, workers=1) as hub:
+        assert await hub.request(3) == 9
+        assert await hub.using(on_cancel="interrupt").request(4) == 16
+
+anyio.run(main)
+"""
+
+# The page's lines are routes and handlers of an app; a test client asks it.
+APP = (
+    MODEL
+    + """
+import contextlib
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    async with gibbs.open_hub(Model, workers=2, max_pending=100) as app.state.hub:
+        yield
+
+app = FastAPI(lifespan=lifespan)
+
+@app.get("/request")
+async def simple_request(x: int):
+    return {"result": await app.state.hub.request(x)}
+
+SNIPPET
+
+with TestClient(app) as client:
+    assert client.get("/request?x=3").json() == {"result": 9}
+    if "/health" in {route.path for route in app.routes}:
+        assert client.get("/health").status_code == 200
+"""
+)
+
+# The lines are a script for workers in memory, and a hub over it, or a launcher of it.
+SCRIPTED = (
+    MODEL
+    + """
+import signal
+from gibbs.testing import ScriptedLauncher, serve
+
+launcher = None
+
+async def main():
+    global launcher
+    SNIPPET
+    if launcher is not None:
+        async with gibbs.open_hub(Model, workers=1, launcher=launcher) as hub:
+            try:
+                await hub.request(3)
+                raise AssertionError("the first worker dies")
+            except gibbs.WorkerCrashed:
+                assert await hub.request(3) == 9
+
+anyio.run(main)
+"""
+)
+
+PAGES = {"coroutine": COROUTINE, "hub": HUB, "opened": OPENED, "methods": METHODS, "app": APP}
+
+DOCSTRINGS = {
+    "gibbs.Calls.request": HUB,
+    "gibbs.Calls.method": HUB,
+    "gibbs.Calls.using": HUB,
+    "gibbs.LocalLauncher": OPENED,
+    "gibbs.RestartPolicy": OPENED,
+    "gibbs.function": COROUTINE,
+    "gibbs.open_hub": COROUTINE,
+    "gibbs.testing.ScriptedLauncher": SCRIPTED,
+    "gibbs.testing.serve": SCRIPTED,
+    "gibbs.testing.sweep": HUB.replace("import gibbs\n", "import gibbs\nfrom gibbs.testing import sweep\n"),
+    "gibbs.uninterruptible": METHODS,
+}
