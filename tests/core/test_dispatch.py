@@ -171,6 +171,7 @@ def test_a_returned_request_waits_for_an_empty_seat_and_the_younger_wait_behind_
     crash(dispatcher, returned.seat, begun=0)
     (younger,) = submit(dispatcher, 1)
     assert [returned.state, younger.state] == ["queued", "queued"], "there is room, but no empty seat"
+    assert not dispatcher.has_room(0), "nor would the next one be sent"
     assert dispatcher.answered(seat, 1, YES) == [Send(seat, 2, returned), Send(seat, 3, younger)]
 
 
@@ -222,3 +223,42 @@ def test_ids_grow_across_the_workers_of_a_seat():
         restart(dispatcher, seat)
     assert sent == [1, 2, 3]
     assert seat.incarnation == 4
+
+
+def test_an_interrupted_seat_with_room_takes_nothing():
+    dispatcher, seat = serving(window=2)
+    (first,) = submit(dispatcher, 1)
+    dispatcher.withdraw(first)
+    (second,) = submit(dispatcher, 1)
+    assert second.state == "queued"
+    assert not dispatcher.has_room(0)
+    assert dispatcher.skipped(seat, 1) == [Send(seat, 2, second)]
+
+
+def test_what_an_interrupted_seat_gives_back_goes_to_another_at_once():
+    dispatcher, seat, other = serving(2, window=2)
+    crash(dispatcher, other, begun=0)
+    first, second = submit(dispatcher, 2)
+    dispatcher.withdraw(first)
+    assert restart(dispatcher, other) == []
+    assert dispatcher.given_back(seat, [2]) == [Send(other, 1, second)]
+
+
+def test_what_a_dead_worker_had_not_begun_goes_to_another_at_once():
+    dispatcher, *_ = serving(2)
+    (ticket,) = submit(dispatcher, 1)
+    seat = ticket.seat
+    (other,) = {*dispatcher.seats} - {seat}
+    _, orders = crash(dispatcher, seat, begun=0)
+    assert orders == [Send(other, 1, ticket)]
+
+
+def test_who_waits_for_the_release_of_a_seat_is_told_when_it_lets_go():
+    dispatcher, seat = serving()
+    (ticket,) = submit(dispatcher, 1)
+    dispatcher.withdraw(ticket)
+    told = []
+    ticket.released = lambda: told.append((ticket.state, ticket.seat, seat.held))
+    assert told == []
+    dispatcher.skipped(seat, 1)
+    assert told == [("cancelled", None, {})]

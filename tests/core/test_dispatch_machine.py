@@ -451,7 +451,7 @@ class DispatcherMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(400)
 def test_whatever_happens_in_whatever_order_each_request_is_in_one_place_and_ends_once():
     thorough = settings(
-        max_examples=max(300, settings.default.max_examples),
+        max_examples=max(200, settings.default.max_examples),
         stateful_step_count=max(60, settings.default.stateful_step_count),
         phases=set(Phase) - {Phase.explain},
         report_multiple_bugs=False,

@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_core": set(),
     "_worker": {"_wire", "_model"},
     "worker": {"_worker", "_wire", "_model"},  # the only one that knows _worker
-    "_options": {"_core", "abc"},
+    "_options": {"_core", "abc", "_model"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
     "_desk": {"_parent", "_core", "_wire", "_errors", "_options"},
     "_calls": {"_desk", "_options"},
