@@ -134,6 +134,14 @@ def properties(session: nox.Session) -> None:
 
 
 @nox.session(python=DEFAULT)
+def storm(session: nox.Session) -> None:
+    """Ten thousand requests of which every tenth kills its worker, on every loop: a minute each."""
+    install(session)
+    session.env["GIBBS_LONG"] = "1"
+    pytest(session, "tests/end_to_end/test_crashes.py", "-k", "10000", "--timeout=600", "--durations=0")
+
+
+@nox.session(python=DEFAULT)
 def coverage(session: nox.Session) -> None:
     """Branches that no test takes, in the parent and in the workers."""
     install(session)

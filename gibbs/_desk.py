@@ -49,8 +49,7 @@ class Desk:
         except BaseException:
             await checkpoint()
             raise
-        await checkpoint_if_cancelled()
-        self._check_open()  # it may have closed meanwhile
+        await checkpoint_if_cancelled()  # which does not wait, so the hub is as open as it was
         waiter = self._new_waiter()
         ticket = Ticket(
             body,
@@ -92,9 +91,7 @@ class Desk:
     async def drain(self) -> None:
         self.check_place()
         crew = self.crew
-        if crew.closed is None:
-            crew.closed = "draining"
-            crew.news.announce()
+        crew.drain()
         await checkpoint()
         while crew.dispatcher.live:
             await crew.news.wait()

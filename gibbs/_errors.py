@@ -136,7 +136,8 @@ class WorkerCrashed(GibbsError):
         stderr_tail: the last lines that it wrote on descriptors 1 and 2.
         probable_cause: a sentence, or "".
         may_have_run: False only if it is certain that the model never saw this request; then it can be sent again.
-        may_still_run: True if nobody can promise that the old process does not run any more. Always False on one machine.
+        may_still_run: True if nobody can promise that the old process does not run any more. On one machine only if the
+            kernel did not end a killed process in time.
     """
 
     def __init__(
@@ -165,16 +166,19 @@ class WorkerCrashed(GibbsError):
         self.may_still_run = may_still_run
         super().__init__(name, pid, seat, incarnation)
 
-    def __str__(self) -> str:
+    @property
+    def how(self) -> str:
+        """How it ended, and why probably, in words."""
         if self.signal is not None:
             how = f"ended by {self.signal}"
         elif self.exit_code is not None:
             how = f"exited with status {self.exit_code}"
         else:
             how = "ended, nobody knows how"
-        text = f"worker {self.seat} of the hub {self.name!r} (pid {self.pid}) died with this request: {how}"
-        if self.probable_cause:
-            text += f"; {self.probable_cause}"
+        return f"{how}; {self.probable_cause}" if self.probable_cause else how
+
+    def __str__(self) -> str:
+        text = f"worker {self.seat} of the hub {self.name!r} (pid {self.pid}) died with this request: {self.how}"
         if self.may_have_run:
             text += ". The request may have run: send it again only if that does no harm"
         else:

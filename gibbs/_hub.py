@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._calls import Calls, M_co
 from ._core.restarts import RestartPolicy
@@ -75,9 +76,11 @@ class Hub(Calls[M_co]):
         if not 0 <= wanted <= crew.options.workers:
             raise ValueError(f"n must be between 0 and workers={crew.options.workers}, not {n!r}")
         self._desk.check_place()
-        while crew.serving < wanted:
+        while True:
             if crew.closed in ("closed", "failed"):
                 raise crew.refusal()
+            if crew.serving >= wanted:
+                return
             await crew.news.wait()
 
     async def drain(self) -> None:
@@ -95,11 +98,21 @@ class Hub(Calls[M_co]):
         await self._desk.drain()
 
     def statistics(self) -> HubStatistics:
-        """What the hub does now and has done: one frozen record. Synchronous; may be called at any time."""
+        """What the hub does now and has done: one frozen record. Synchronous; also after the hub has closed.
+
+        Raises:
+            RuntimeError: called from another thread (use `anyio.from_thread.run_sync(hub.statistics)`), or in a fork.
+        """
+        self._desk.check_place()
         return self._desk.crew.statistics()
 
     def health(self) -> Health:
-        """Whether the hub can serve now, and what is amiss, from live state. Synchronous; may be called at any time."""
+        """Whether the hub can serve now, and what is amiss, from live state. Synchronous; also after the hub has closed.
+
+        Raises:
+            RuntimeError: as `statistics`.
+        """
+        self._desk.check_place()
         crew = self._desk.crew
         reasons = []
         if crew.closed == "failed":
@@ -175,7 +188,8 @@ def open_hub(
 
     Cancellation:
         Cancelled while opening, every process is killed and reaped before the cancellation goes on. Opened in a cancelled
-        scope, none is started. Closing is shielded and bounded by `close_timeout`.
+        scope, none is started. Closing is shielded and bounded by `close_timeout`, unless the kernel does not end a killed
+        process: that is logged after some seconds and left.
 
     Example:
         ```python
@@ -207,23 +221,33 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
     recipe = write_recipe(factory, args)
     body_scope = anyio.CancelScope()
     body_error: BaseException | None = None
-    async with options.launcher.session() as session, anyio.create_task_group() as tg:
-        crew = Crew(options, recipe, session, cancel_body=body_scope.cancel)
-        hub: Hub[M] = Hub._over(Desk(crew), options.call)  # noqa: SLF001 - its own module
-        patience = 0.0  # a hub that never opened has nobody to be polite to
-        try:
-            crew.start(tg)
-            await crew.open()
-            patience = options.close_timeout
-            with body_scope:
-                yield hub
-        except BaseException as error:  # noqa: BLE001 - raised again below, when no process is left
-            body_error = error
-        crew.close(patience)
-        try:
-            await insist(crew.gone, on_cut=lambda: crew.close(0.0))
-        except BaseException as native:  # noqa: BLE001 - as above
-            body_error = native
+    crew: Crew | None = None
+    try:
+        async with options.launcher.session() as session, anyio.create_task_group() as tg:
+            crew = Crew(options, recipe, session, cancel_body=body_scope.cancel)
+            hub: Hub[M] = Hub._over(Desk(crew), options.call)  # noqa: SLF001 - its own module
+            patience = 0.0  # a hub that never opened has nobody to be polite to
+            try:
+                crew.start(tg)
+                await crew.open()
+                patience = options.close_timeout
+                with body_scope:
+                    yield hub
+            except BaseException as error:  # noqa: BLE001 - raised again below, when no process is left
+                body_error = error
+            crew.close(patience)
+            try:
+                await insist(crew.gone, on_cut=partial(crew.close, 0.0))
+            except BaseException as native:  # noqa: BLE001 - as above
+                body_error = native
+    except Exception as error:  # the launcher's own, when its session is left: it must not hide the body's
+        if crew is None:
+            raise
+        if isinstance(body_error, anyio.get_cancelled_exc_class()):
+            await checkpoint_if_cancelled()  # the caller's own cancellation, if it was that
+            body_error = None  # else the session had failed, and cancelled what ran in it
+        crew.failure = crew.failure or error
+    assert crew is not None
     outcome = _what_to_raise(body_error, crew)
     if outcome is not None:
         raise outcome

@@ -1,7 +1,7 @@
 """The queue and the seats: everything that can happen to a request is one of the verbs below, and only they move anything.
 
 No await, no clock, no I/O: each verb changes tickets and seats in one go and *returns* the orders that are to be carried
-out, so whoever called it does. Each verb that touches a seat ends in `_changed(seat)`, the one place that decides what
+out, so whoever called it does. Each verb that leaves a seat alive ends in `_changed(seat)`, the one place that decides what
 follows from it; a room that is freed and offered to nobody is thereby impossible. Assignment is synchronous: a seat is
 reserved in the same breath in which it is seen to be free (a peer leaks a slot for want of this).
 
@@ -255,10 +255,10 @@ class Dispatcher:
         return orders
 
     def _offer(self, seat: Seat) -> None:
-        if not seat.held:
-            self._idle[seat] = None
-        elif len(seat.held) < self.window:
-            self._roomy[seat] = None
+        stack = self._roomy if seat.held else self._idle
+        if len(seat.held) < self.window:
+            stack.pop(seat, None)  # or it would keep its old place
+            stack[seat] = None
 
     def _assign(self) -> list[Order]:
         """Give the first of the queue to a seat, as long as one can take it. Strictly in order of arrival.

@@ -40,7 +40,8 @@ _SEATS_THAT_SERVE = (SeatState.SERVING, SeatState.INTERRUPTING)
 class Crew:
     """The supervisors and what they share.
 
-    Invariants: `closed` is set once, and from then on no request is accepted; `failure` is set once, before the hub's
+    Invariants: `closed` goes from None to "draining" at most, then to "closed" or "failed", and once it is set no request is
+    accepted; `failure` is set once, before the hub's
     waiters are told; `news` is announced after every change that somebody may wait for.
     """
 
@@ -70,7 +71,6 @@ class Crew:
     def start(self, tg: TaskGroup) -> None:
         """Begin to fill the seats."""
         for supervisor in self.supervisors:
-            self._supervising += 1
             tg.start_soon(self._supervise, supervisor, name=f"gibbs {self.options.name} seat {supervisor.seat.index}")
 
     async def open(self) -> None:
@@ -87,17 +87,17 @@ class Crew:
         self._opening = False
         self.news.announce()
 
-    async def _opened(self) -> None:
+    async def _until_open(self) -> None:
         """Return when the hub's body is entered, or never will be."""
         while self._opening and self.closed is None:
             await self.news.wait()
 
     async def _supervise(self, supervisor: Supervisor) -> None:
+        self._supervising += 1  # here: a task that is cancelled before it begins must not be waited for
         try:
             await supervisor.run()
-        except anyio.get_cancelled_exc_class():
+        except anyio.get_cancelled_exc_class():  # a native cancellation; its end is the hub's, not this task group's
             self.fail(RuntimeError(f"a task of the hub {self.options.name!r} was cancelled by other code"))
-            raise
         except BaseException as error:  # noqa: BLE001 - the others are shielded and must be told to stop
             self.fail(error)
         finally:
@@ -118,9 +118,10 @@ class Crew:
         if self._opening:
             self._failed_to_open.append(problem)
             self.news.announce()
-            await self._opened()
-        else:
-            logger.warning("%s", problem)
+            await self._until_open()
+        if self.closed is not None:
+            return math.inf
+        logger.warning("%s", problem)
         pause = self._restarts.failed_start(seat.index, anyio.current_time(), random.random())
         return self._go_on_or_give_up(problem, pause)
 
@@ -132,7 +133,7 @@ class Crew:
             self.options.name,
             problem.pid,
             problem.incarnation,
-            problem.signal or f"exit status {problem.exit_code}",
+            problem.how,
         )
         pause = self._restarts.crashed(seat.index, anyio.current_time(), ready_at, random.random())
         return self._go_on_or_give_up(problem, pause)
@@ -159,8 +160,16 @@ class Crew:
                 worker.send(order)
             elif isinstance(order, Interrupt):
                 worker.clean_up(order)
+            else:  # a window of 1 leaves nothing to recall
+                raise AssertionError(f"{order} is not carried out yet")
 
     # ---- the end
+
+    def drain(self) -> None:
+        """Take no new requests; those that were accepted go on."""
+        if self.closed is None:
+            self.closed = "draining"
+            self.news.announce()
 
     def fail(self, error: BaseException) -> None:
         """Supervision gives up: the body is cancelled, then everybody who waits is told why. The first reason stands."""

@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import SocketAttribute
+from anyio.abc import SocketAttribute, UNIXSocketStream
 
 from .._wire.frames import FrameReader, encode, encode_header
 from .._wire.messages import CANCEL, INTERRUPT, TO_HUB
@@ -43,7 +43,9 @@ class Link:
     def __init__(self, process: WorkerProcess) -> None:
         self._stream = process.stream
         self._side = process.side
-        self._socket = process.stream.extra(SocketAttribute.raw_socket, None)
+        # Only of a stream that is nothing but its socket: under TLS, or with a transport or a buffer of its own, it is not ours.
+        plain = isinstance(process.stream, UNIXSocketStream)
+        self._socket = process.stream.extra(SocketAttribute.raw_socket) if plain else None
         self._reader = FrameReader(TO_HUB)
         self._outbox: deque[bytes | memoryview] = deque()
         self._more = Alarm()
@@ -72,10 +74,8 @@ class Link:
         if self._socket is not None and not self._outbox:
             try:
                 sent = self._socket.send(piece)
-            except BlockingIOError:
+            except OSError:  # no room, or the worker is gone: `write_outbox` will see which
                 sent = 0
-            except OSError:
-                return
             if sent == len(piece):
                 return
             rest = memoryview(piece)[sent:]
@@ -113,6 +113,8 @@ class Link:
 
     async def receive(self) -> list[Message]:
         """Wait for bytes; return the messages that they complete. Raises one of GONE, or FrameError."""
+        if self._reader.broken is not None:
+            raise self._reader.broken
         return self._reader.feed(await self._read())
 
     async def _read(self) -> bytes:

@@ -74,7 +74,8 @@ class Output:
 
     async def read_on(self) -> None:
         """Pass lines on as they come, until `finish`. A task of the launch session's own."""
-        with self._scope, suppress(anyio.ClosedResourceError):  # `finish` closes the pipe under it
+        # `finish` closes the pipe under it; a native cancellation of this task must not end the session's other tasks.
+        with suppress(anyio.get_cancelled_exc_class()), self._scope, suppress(anyio.ClosedResourceError):
             while self._fd >= 0:
                 await anyio.wait_readable(self._fd)
                 if not self._read_once():

@@ -195,7 +195,9 @@ class LocalProcess:
             self._socket.close()
 
     def give_up(self) -> None:
-        """Let go of a process that cannot be reaped."""
+        """Reap it if it is gone by now, else let go of a process that cannot be reaped."""
+        if self._ending is None:
+            self._reap()
         self._watch.close()
 
 

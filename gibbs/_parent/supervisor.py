@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .._errors import GibbsError, RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed, probable_cause
-from .._wire import failure, payload
+from .._errors import RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed, probable_cause
+from .._wire import failure
 from .._wire.messages import UNFIT
 from ..abc import WorkerSpec
 from .worker import Worker
@@ -79,8 +79,7 @@ class Supervisor:
         self._crew.dispatcher.launch(self.seat)
         self._ready_at = math.nan
         worker: Worker | None = None
-        ending: Ending | None = None
-        problem: GibbsError | None = None
+        problem: WorkerStartFailed | None = None
         slot = _StartSlot(self._crew.start_slots)
         try:
             process, start_deadline = await self._launch(slot)
@@ -88,23 +87,23 @@ class Supervisor:
             try:
                 await worker.live(self._setup(), lambda: self._serve(slot), start_deadline=start_deadline)
             finally:
-                ending = await worker.bury()
+                await worker.bury()
         except WorkerStartFailed as error:
             problem = error
         finally:
             slot.release()
             self.worker = None
-            self._settle(worker, ending)
+            self._settle(worker)
         if self.closing:
             return math.inf
-        if worker is None or ending is None:
-            assert isinstance(problem, WorkerStartFailed)
-            return await self._crew.start_failed(self.seat, problem)
-        if math.isnan(self._ready_at):
-            return await self._crew.start_failed(self.seat, self._explain(worker, ending))
-        if worker.lost_to_a_cancel:
-            return 0.0
-        return self._crew.crashed(self.seat, self._ready_at, self._death(worker, ending).error())
+        if worker is not None and not math.isnan(self._ready_at):
+            if worker.lost_to_a_cancel:
+                return 0.0
+            return self._crew.crashed(self.seat, self._ready_at, self._death(worker).error())
+        if worker is not None:
+            problem = self._explain(worker)
+        assert problem is not None
+        return await self._crew.start_failed(self.seat, problem)
 
     async def _launch(self, slot: _StartSlot) -> tuple[WorkerProcess, float]:
         """A process, and the time by which its model must be built. Raises WorkerStartFailed."""
@@ -148,50 +147,46 @@ class Supervisor:
         assert self.worker.welcome is not None
         slot.release()
         self._ready_at = anyio.current_time()
-        self._crew.became_ready(self.seat, payload.loads(self.worker.welcome[1]))
+        self._crew.became_ready(self.seat, self.worker.welcome[1])
 
-    def _settle(self, worker: Worker | None, ending: Ending | None) -> None:
+    def _settle(self, worker: Worker | None) -> None:
         """The worker is gone, or never came: what it held is lost or goes back. Synchronous, on every way out."""
         dispatcher = self._crew.dispatcher
         dispatcher.condemn(self.seat)
         begun: int | None = 0
         if worker is not None:  # a process that may still run may still begin what it holds: its page proves nothing
-            begun = worker.link.begun() if ending is not None and ending.certain else None
-        death = self._death(worker, ending) if worker is not None else None
+            begun = worker.link.begun() if worker.ending.certain else None
+        death = self._death(worker) if worker is not None else None
         self._crew.carry_out(dispatcher.lost(self.seat, begun, death))
 
     # ---- in words
 
-    def _death(self, worker: Worker, ending: Ending | None) -> Death:
+    def _death(self, worker: Worker) -> Death:
+        ending = worker.ending
         return Death(
             name=self._crew.options.name,
             pid=worker.process.origin.pid,
             seat=self.seat.index,
             incarnation=self.seat.incarnation,
-            exit_code=ending.exit_code if ending else None,
-            signal=ending.signal if ending else None,
-            stderr_tail=ending.tail if ending else "",
-            probable_cause=probable_cause(ending, violation=worker.violation) if ending else "",
-            may_still_run=not ending.certain if ending else True,
+            exit_code=ending.exit_code,
+            signal=ending.signal,
+            stderr_tail=ending.tail,
+            probable_cause=probable_cause(ending, violation=worker.violation),
+            may_still_run=not ending.certain,
         )
 
-    def _explain(self, worker: Worker, ending: Ending) -> WorkerStartFailed:
+    def _explain(self, worker: Worker) -> WorkerStartFailed:
         """Why a worker did not become ready."""
+        ending = worker.ending
         if worker.welcome is not None and worker.welcome[0] == UNFIT:
-            reason, report = payload.loads(worker.welcome[1])
-            cause: BaseException | failure.RemoteFailure = failure.load_failure(report)
+            reason, report = worker.welcome[1]
+            cause = failure.load_failure(report)
             if isinstance(cause, failure.RemoteFailure):
                 cause = RemoteError(cause.type_name, cause.message, cause.traceback, "call")
-            text = f"{type(cause).__qualname__}: {cause}"
-            error = self._failed(
-                reason,
-                {
-                    "import": f"its code could not be loaded there: {text}",
-                    "recursive": str(cause),
-                    "refused": str(cause),
-                }.get(reason, f"the model could not be built: {text}"),
-                ending,
-            )
+            words = failure.describe_failure(cause, stage="call")  # its own __str__ may raise
+            what = {"import": "its code could not be loaded there", "model": "the model could not be built"}.get(reason)
+            text = f"{what}: {words.type_name}: {words.message}" if what else words.message
+            error = self._failed(reason, text, ending)
             error.__cause__ = cause
             return error
         if worker.over == "timeout":

@@ -1,8 +1,8 @@
 """One worker from its launch to its grave: handshake, requests, cleaning up an abandoned call, burial.
 
 This is the only place that owns time for a worker: how long it may start, unwind, leave and die. It must never decide who
-gets which request: it tells the dispatcher what happened and carries nothing out but what concerns itself. Promises that a
-worker once launched is killed, reaped and settled on every way out, also when this task is cancelled natively.
+gets which request: it tells the dispatcher what happened and passes on what that orders. Promises that a worker once launched
+is killed and reaped on every way out, also when this task is cancelled natively.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .._core.dispatch import Violation
-from .._core.seat import SeatState
 from .._core.ticket import Answer, TicketState
 from .._records import Ending
 from .._wire import payload
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from .._core.dispatch import Dispatcher, Interrupt, Order, Send
     from .._core.seat import Seat
+    from .._core.ticket import Ticket
     from ..abc import WorkerProcess
 
 logger = logging.getLogger("gibbs")
@@ -39,17 +39,19 @@ REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninte
 
 
 class Cleanups:
-    """What became of the workers of abandoned calls, over a hub's whole life."""
+    """What became of the workers of cancelled calls, over a hub's whole life."""
 
     def __init__(self) -> None:
         self.kept = 0
         self.killed = 0
         self._warned = False
 
-    def kill(self, seat: Seat, link_id: int, *, closing: bool) -> None:
-        """Count a kill; say once what would have spared the worker, unless it has to go anyway."""
-        ticket = seat.held[link_id]
+    def count(self, seat: Seat, ticket: Ticket, *, kept: bool, closing: bool) -> None:
+        """Count a worker; say once what would have spared it, unless it had to go anyway."""
         if ticket.state is not TicketState.CANCELLED:  # the hub closes: nothing was to be spared
+            return
+        if kept:
+            self.kept += 1
             return
         self.killed += 1
         if not self._warned and not closing and ticket.on_cancel is None and seat.on_cancel == "kill":
@@ -82,8 +84,9 @@ class Worker:
     ) -> None:
         self.process = process
         self.link = Link(process)
-        self.welcome: tuple[int, bytes] | None = None  # READY or UNFIT, with its body
+        self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
         self.over: str | None = None
+        self.ending = Ending(how="unknown", certain=False)  # until it is known
         self.violation: str | None = None  # what it did that made the hub kill it
         self.lost_to_a_cancel = False  # it died, or had to die, over an abandoned call
         self.left = False
@@ -182,41 +185,41 @@ class Worker:
             pause = min(2 * pause, STRIKE_EVERY)
         if self.over is not None and link_id in self._seat.held:
             self.lost_to_a_cancel = True
-            self._cleanups.kill(self._seat, link_id, closing=self.deadline < math.inf)
+            self._count(self._seat.held[link_id], kept=False)
         if self._unwanted is order:
             self._unwanted = None
 
-    async def bury(self) -> Ending:
-        """Kill what is left, reap it, hear its last words, settle its requests. Returns how it ended."""
+    def _count(self, ticket: Ticket, *, kept: bool) -> None:
+        self._cleanups.count(self._seat, ticket, kept=kept, closing=self.deadline < math.inf)
+
+    async def bury(self) -> None:
+        """Kill what is left, reap it, hear its last words; `ending` then says how it ended."""
         self._dispatcher.condemn(self._seat)
         if self.over not in ("stream", "exited"):
             self.process.kill()
-        try:
-            return await insist(self._bury)
-        finally:
-            self.process.kill()
+        await insist(self._bury)
 
-    async def _bury(self) -> Ending:
+    async def _bury(self) -> None:
         ending: Ending | None = None
         if self.over == "stream":
             with anyio.move_on_after(EXIT_PATIENCE):
                 ending = await self.process.ended()
         if ending is None:
-            if self.over == "stream":
-                self.violation = self.violation or "it closed its stream and lived on"
             self.process.kill()
             with anyio.move_on_after(REAP_PATIENCE):
                 ending = await self.process.ended()
-        if ending is None:
-            ending = Ending(how="unknown", certain=False)
+            if self.over == "stream" and ending is not None and ending.signal == "SIGKILL":
+                self.violation = self.violation or "it closed its stream and lived on"
+        if ending is not None:
+            self.ending = ending
+        else:
             logger.error("worker %d (pid %s) was killed but is not gone", self._seat.index, self.process.origin.pid)
-        if self._seat.state is SeatState.DYING and (self._seat.held or self.welcome is None):
+        if self._seat.held or self.welcome is None:
             try:
                 await self.link.drain(self._take)
             except (FrameError, Violation) as error:
                 self.violation = self.violation or _no_message(error)
         await self.process.aclose()
-        return ending
 
     # ---- its tasks
 
@@ -232,38 +235,42 @@ class Worker:
             self.violation = _no_message(error)
             self._end("violation")
         finally:
-            self._end("stream")  # also if this task alone was cancelled: nobody would read any more
+            self._end("cut")  # this task alone was cancelled: nobody would read any more
 
     async def _write(self) -> None:
         try:
             await self.link.write_outbox()
-        finally:
             self._end("stream")
+        finally:
+            self._end("cut")
 
     async def _watch(self) -> None:
         """The process's end, which its stream need not show: a forked grandchild can hold it open."""
         try:
             await self.process.ended()
-        finally:
             self._end("exited")
+        finally:
+            self._end("cut")
 
     def _take(self, kind: int, link_id: int, body: bytes) -> None:
         """One message of the worker."""
         if (self.welcome is None) != (kind in (READY, UNFIT)):
             raise Violation(f"message {kind} makes no sense from a worker that is {self._seat.state}")
         if self.welcome is None:
-            self.welcome = (kind, body)
+            self.welcome = kind, _open_welcome(kind, body)
             self._alarm.ring()
             return
+        ticket = self._seat.held.get(link_id)
         if kind == SKIPPED:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
             assert kind in (ANSWER, FAILURE)
             orders = self._dispatcher.answered(self._seat, link_id, Answer(kind == FAILURE, body))
         if self._unwanted is not None and self._unwanted.link_id == link_id:
-            self._unwanted = None  # that call is over, and this worker lives
-            self._cleanups.kept += 1
+            self._unwanted = None  # that call is over
             self._alarm.ring()
+            if ticket is not None and self.over is None:
+                self._count(ticket, kept=True)
         self._carry_out(orders)
         if self.deadline < math.inf:
             self._alarm.ring()
@@ -271,10 +278,22 @@ class Worker:
     def _end(self, reason: str) -> None:
         if self.over is None:
             self.over = reason
-            if self._seat.state is not SeatState.VACANT:
-                self._dispatcher.condemn(self._seat)
+            self._dispatcher.condemn(self._seat)
             self._alarm.ring()
 
 
 def _no_message(error: FrameError | Violation) -> str:
     return f"it wrote what is no message of the protocol: {error}"
+
+
+def _open_welcome(kind: int, body: bytes) -> Any:
+    """What a new worker says of its model: as READY a dict, as UNFIT the reason and a failure. Raises Violation."""
+    try:
+        said = payload.loads(body)
+        if kind == READY:
+            said["methods"], said["interruptible"]
+        else:
+            _reason, _report = said
+    except BaseException as error:
+        raise Violation(f"its first message cannot be read: {type(error).__name__}") from error
+    return said

@@ -39,11 +39,12 @@ class FrameReader:
     `kinds` are those that may come from the other side; any other is a FrameError.
     """
 
-    __slots__ = ("_buffer", "_kinds")
+    __slots__ = ("_buffer", "_kinds", "broken")
 
     def __init__(self, kinds: frozenset[int]) -> None:
         self._kinds = kinds
         self._buffer = bytearray()
+        self.broken: FrameError | None = None  # what stands behind the last whole message; nothing can follow it
 
     @property
     def in_step(self) -> bool:
@@ -51,16 +52,25 @@ class FrameReader:
         return not self._buffer
 
     def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
-        """Take what arrived; return the messages that are now whole. Raises FrameError."""
+        """Take what arrived; return the messages that are now whole.
+
+        Raises FrameError when what follows is no message. What was whole before it is returned first: then `broken` is set,
+        and the next call raises it.
+        """
+        if self.broken is not None:
+            raise self.broken
         buffer = self._buffer
         buffer += data
-        messages = []
+        messages: list[tuple[int, int, bytes]] = []
         start = 0
         with memoryview(buffer) as view:
             while len(view) - start >= HEADER_SIZE:
                 magic, version, kind, link_id, length = _HEADER.unpack_from(view, start)
                 if magic != _MAGIC or version != _VERSION or kind not in self._kinds or length > MAX_BODY:
-                    raise FrameError(f"not a message: {bytes(view[start : start + HEADER_SIZE])!r}")
+                    self.broken = FrameError(f"not a message: {bytes(view[start : start + HEADER_SIZE])!r}")
+                    if not messages:
+                        raise self.broken
+                    break
                 end = start + HEADER_SIZE + length
                 if end > len(view):
                     break

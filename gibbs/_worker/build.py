@@ -7,6 +7,8 @@ and that the report tells the kind of every public method, so that a wrong call 
 from __future__ import annotations
 
 import sys
+from functools import partial
+from types import FunctionType, MethodType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def build(recipe: Recipe) -> Any:
     name = getattr(factory, "__qualname__", None) or repr(factory)
     if kind_of(model) in ("async", "async generator"):
         raise Unfit("refused", TypeError(f"{name} builds an async model: a worker runs plain functions, one at a time"))
-    if isinstance(factory, type(build)) and not callable(model):
+    if isinstance(factory, FunctionType) and not callable(model) and type(model).__module__ == "builtins":
         raise Unfit(
             "refused",
             TypeError(
@@ -51,11 +53,11 @@ def build(recipe: Recipe) -> Any:
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """What the hub must know of a model: its methods with their kinds, and how it bears an interrupt."""
-    return {
-        "methods": methods_of(model),
-        "interruptible": bool(getattr(model, "interruptible", False)),
-    }
+    """What the hub must know of a model: its methods with their kinds, and how it bears an interrupt. Raises Unfit."""
+    try:
+        return {"methods": methods_of(model), "interruptible": bool(getattr(model, "interruptible", False))}
+    except BaseException as error:  # noqa: BLE001 - a property, or a metaclass, of the user's
+        raise Unfit("model", error) from None
 
 
 def methods_of(model: Any) -> dict[str, str]:
@@ -65,8 +67,7 @@ def methods_of(model: Any) -> dict[str, str]:
         for name, value in list(namespace.items()):
             if name.startswith("_") and name != "__call__":
                 continue
-            value = getattr(value, "__func__", value)  # staticmethod, classmethod, bound method
-            if callable(value):
+            if callable(value) or isinstance(value, staticmethod | classmethod):
                 found[name] = kind_of(value)
             else:
                 found.pop(name, None)
@@ -76,18 +77,12 @@ def methods_of(model: Any) -> dict[str, str]:
 
 
 def kind_of(f: Any) -> str:
-    """One of "plain", "async", "generator", "async generator": what calling it gives."""
-    for _ in range(100):  # as many wrappers as anybody stacks
-        inner = getattr(f, "func", None) or getattr(f, "__func__", None)
-        if inner is None:
-            break
-        f = inner
-    code = getattr(f, "__code__", None) or getattr(type(f).__call__, "__code__", None) if callable(f) else None
-    flags = getattr(code, "co_flags", 0)
-    for flag, kind in _KINDS:
-        if flags & flag:
-            return kind
-    return "plain"
+    """One of "plain", "async", "generator", "async generator": what calling it gives. Looks behind the usual wrappers."""
+    while isinstance(f, partial | staticmethod | classmethod | MethodType):
+        f = f.func if isinstance(f, partial) else f.__func__
+    function = f if isinstance(f, FunctionType) else getattr(type(f), "__call__", None)  # noqa: B004 - the function itself
+    flags = function.__code__.co_flags if isinstance(function, FunctionType) else 0
+    return next((kind for flag, kind in _KINDS if flags & flag), "plain")
 
 
 def _unfit(reason: str, error: BaseException) -> Unfit:

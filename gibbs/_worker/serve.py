@@ -1,6 +1,6 @@
 """The worker's life: receive the recipe, build the model, answer requests one at a time, leave.
 
-The road of a request on this side is `Worker.run`: mark begun, open the arguments, call the model, close the result. It
+The road of a request on this side is `Service.answer`: mark begun, open the arguments, call the model, close the result. It
 must never know about seats, queues or hubs. Promises that every CALL is answered by exactly one ANSWER, FAILURE or SKIPPED,
 unless this process dies; and that nothing but the model's own call may be interrupted.
 """
@@ -60,33 +60,36 @@ def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | N
         recipe = Recipe(setup["recipe"])
         recipe.install()
         model = build(recipe)
-        about = payload.dumps(describe(model))
+        about = describe(model)
     except Unfit as unfit:
         report = failure.dump_failure(unfit.error, stage="call", where=where)
         channel.send(UNFIT, 0, payload.dumps((unfit.reason, report)))
         return
-    channel.send(READY, 0, about)
-    Worker(model, channel, inbox, interrupter, where).serve()
+    channel.send(READY, 0, payload.dumps(about))
+    Service(model, about["methods"], channel, inbox, interrupter, where).run()
 
 
-class Worker:
+class Service:
     """A model and the channel that it answers on."""
 
     def __init__(
         self,
         model: Any,
+        methods: dict[str, str],
         channel: Channel,
         inbox: DirectInbox | InBandInbox,
         interrupter: Interrupter,
         where: str,
     ) -> None:
         self._model = model
+        # Refused in the caller too, but for requests that came before the first worker was ready.
+        self._odd = {name: kind for name, kind in methods.items() if kind != "plain"}
         self._channel = channel
         self._inbox = inbox
         self._interrupter = interrupter
         self._where = where
 
-    def serve(self) -> None:
+    def run(self) -> None:
         """Answer requests until the hub says LEAVE."""
         while True:
             kind, link_id, body = self._inbox.receive()
@@ -94,9 +97,9 @@ class Worker:
                 return
             if kind != CALL:
                 raise RuntimeError(f"message {kind} makes no sense between two requests")
-            self._channel.send(*self.run(link_id, body))
+            self._channel.send(*self.answer(link_id, body))
 
-    def run(self, link_id: int, body: bytes) -> tuple[int, int, bytes]:
+    def answer(self, link_id: int, body: bytes) -> tuple[int, int, bytes]:
         """Run one request and return the message that answers it."""
         if not self._inbox.begin(link_id):
             return SKIPPED, link_id, b""
@@ -111,6 +114,10 @@ class Worker:
                 interrupter.begin(link_id)
                 method, args, kwargs = payload.loads(body)
                 stage = "call"
+                if self._odd and (kind := self._odd.get(method or "__call__")):
+                    raise TypeError(
+                        f"{method or '__call__'!r} is of kind {kind!r}: request() needs one that returns its result"
+                    )
                 value = getattr(self._model, method)(*args, **kwargs) if method else self._model(*args, **kwargs)
                 interrupter.end()
             except Interrupted:

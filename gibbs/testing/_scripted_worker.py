@@ -140,6 +140,7 @@ class ScriptedWorker(MemoryProcess):
             self._unwanted.discard(link_id)
             return False
         self.begun = self.running = link_id
+        self._awaited_interrupts = self.interrupts  # those of an earlier request are nobody's any more
         return True
 
     async def answer(self, link_id: int, value: object) -> None:

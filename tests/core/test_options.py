@@ -84,7 +84,7 @@ def test_what_is_no_number_is_refused(name, value):
     assert repr(value) in message
 
 
-@pytest.mark.parametrize("name", NUMBERS.keys() - {"start_concurrency"})
+@pytest.mark.parametrize("name", sorted(NUMBERS.keys() - {"start_concurrency"}))
 def test_none_is_no_number(name):
     assert f"{name} must be" in refuse(TypeError, **{name: None})
 
@@ -186,7 +186,9 @@ def test_a_name_is_a_string(value):
     assert f"name must be a string, not {value!r}" in refuse(TypeError, name=value)
 
 
-@pytest.mark.parametrize("value", ["local", 5, Model(), gibbs.LocalLauncher, Recorder], ids=repr)
+@pytest.mark.parametrize(
+    "value", ["local", 5, Model(), gibbs.LocalLauncher, Recorder], ids=["text", "number", "model", "class", "own class"]
+)
 def test_a_launcher_is_an_object_with_a_session(value):
     message = refuse(TypeError, launcher=value)
     assert "launcher must be a gibbs.abc.Launcher" in message
@@ -271,7 +273,9 @@ class HasFunc:
         return x
 
 
-@pytest.mark.parametrize("value", [5, None, "Model", Model.__name__, object(), [Model]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [5, None, "Model", Model.__name__, object(), [Model]], ids=str.split("5 None name __name__ object list")
+)
 def test_a_factory_that_cannot_be_called_is_refused(value):
     message = refuse(TypeError, value)
     assert "the factory must be callable" in message
