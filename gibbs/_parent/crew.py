@@ -119,7 +119,7 @@ class Crew:
             self._failed_to_open.append(problem)
             self.news.announce()
             await self._until_open()
-        if self.closed is not None:
+        if self.closed in ("closed", "failed"):  # a hub that drains goes on: it owes answers
             return math.inf
         logger.warning("%s", problem)
         pause = self._restarts.failed_start(seat.index, anyio.current_time(), random.random())
