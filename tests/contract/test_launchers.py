@@ -1,0 +1,22 @@
+"""Every launcher passes the same check, the scripted one too: so the fake of the hub's tests is verified."""
+
+from __future__ import annotations
+
+import pytest
+
+from gibbs import LocalLauncher
+from gibbs.testing import InBand, ScriptedLauncher, check_launcher
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(LocalLauncher, id="local", marks=pytest.mark.slow),
+        pytest.param(lambda: InBand(LocalLauncher()), id="local-in-band", marks=pytest.mark.slow),
+        pytest.param(ScriptedLauncher, id="scripted"),
+        pytest.param(lambda: ScriptedLauncher(side=False), id="scripted-without-side"),
+        pytest.param(lambda: InBand(ScriptedLauncher()), id="scripted-in-band"),
+    ],
+)
+async def test_a_launcher_keeps_the_contract(make):
+    await check_launcher(make())

@@ -1,0 +1,266 @@
+"""Every public await, cancelled at each of its checkpoints: the outcome is the cancellation or the right answer, and the hub is as good as new."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+import gibbs
+from gibbs.testing import ScriptedLauncher, serve, sweep
+
+
+@pytest.fixture(params=[True, False], ids=["side", "in-band"])
+def side(request):
+    return request.param
+
+
+@pytest.fixture(params=["interrupt", "kill", "finish"])
+def on_cancel(request):
+    return request.param
+
+
+class Busy:
+    """A model whose calls take some steps of the event loop. In memory, what a model returns is awaited."""
+
+    interruptible = True
+
+    def __call__(self, x):
+        async def steps():
+            for _ in range(5):
+                await checkpoint()
+            return x * x
+
+        return steps()
+
+
+def ended(hub):
+    statistics = hub.statistics()
+    return statistics.done + statistics.failed + statistics.cancelled + statistics.crashed + statistics.refused
+
+
+async def is_as_good_as_new(hub, before):
+    """The next request is answered, and each request has ended once."""
+    with anyio.fail_after(10):
+        assert await hub.request(4) == 16
+    assert ended(hub) - before in (1, 2)  # this one, and the one that was swept unless it was never submitted
+    assert hub.statistics().running == hub.statistics().queued == 0
+    assert hub.health().ready
+
+
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_request_to_an_idle_worker(on_cancel, abandon, side):
+    launcher = ScriptedLauncher(side=side)
+    async with gibbs.open_hub(
+        Busy, workers=1, launcher=launcher, on_cancel=on_cancel, abandon_on_cancel=abandon
+    ) as hub:
+        before = ended(hub)
+        async for step in sweep(lambda: hub.request(3)):
+            assert step.cancelled or step.value == 9
+            if step.cancelled and not abandon:
+                assert hub.statistics().seats["interrupting"] == 0
+            await is_as_good_as_new(hub, before)
+            before = ended(hub)
+        assert step.value == 9
+        assert step.k > 1
+
+
+async def test_a_request_that_is_queued(on_cancel, side):
+    launcher = ScriptedLauncher(side=side)
+    async with gibbs.open_hub(Busy, workers=1, launcher=launcher, on_cancel=on_cancel) as hub:
+
+        async def traffic():
+            while True:
+                assert await hub.request(2) == 4
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(traffic)
+            while not launcher.worker().running:
+                await checkpoint()
+            async for step in sweep(lambda: hub.request(3)):
+                assert step.cancelled or step.value == 9
+                with anyio.fail_after(10):
+                    assert await hub.request(4) == 16
+            assert len(launcher.workers) == 1  # a queued request has nothing to do with a worker
+            tg.cancel_scope.cancel()
+        await is_as_good_as_new(hub, ended(hub))
+
+
+STAGES = ["received", "begun", "computing", "computed", "answered", "waiting"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_request_whose_worker_is_at_any_stage(ask, stage, on_cancel, abandon, side):
+    swept = None
+
+    def at(this):
+        if swept is not None and this == stage:
+            swept.cancel()
+
+    async def script(worker):
+        await worker.ready(interruptible=True, methods={})
+        while not (call := await worker.receive()).is_leave:
+            at("received")
+            if not worker.begin(call.link_id):
+                await worker.skip(call.link_id)
+                continue
+            at("begun")
+            with anyio.move_on_after(0.005):
+                at("computing")
+                await worker.interrupted()
+                await worker.skip(call.link_id)
+                continue
+            at("computed")
+            await worker.answer(call.link_id, call.content[1][0] ** 2)
+            at("answered")
+            await checkpoint()
+            at("waiting")
+
+    launcher = ScriptedLauncher(script, side=side)
+    async with (
+        gibbs.open_hub(Busy, workers=1, launcher=launcher, on_cancel=on_cancel, abandon_on_cancel=abandon) as hub,
+        anyio.create_task_group() as tg,
+    ):
+        for _ in range(3):
+            before = ended(hub)
+            swept = await ask(tg, hub.request, 3)
+            assert await swept.outcome() in ("cancelled", 9)
+            swept = None
+            await is_as_good_as_new(hub, before)
+
+
+async def test_waiting_for_workers(side):
+    async def slow(worker):
+        for _ in range(10):
+            await checkpoint()
+        await serve(worker)
+
+    async def scenario():
+        await hub.wait_ready()
+        return hub.statistics().seats["serving"]
+
+    launcher = ScriptedLauncher(slow, side=side)
+    async with gibbs.open_hub(Busy, workers=2, ready=0, launcher=launcher) as hub:
+        async for step in sweep(scenario):
+            assert step.cancelled or step.value == 2
+        await is_as_good_as_new(hub, ended(hub))
+
+
+async def test_draining(ask):
+    async with AsyncExitStack() as stack:
+        hubs = [
+            await stack.enter_async_context(gibbs.open_hub(Busy, workers=1, launcher=ScriptedLauncher()))
+            for _ in range(10)
+        ]
+        tg = await stack.enter_async_context(anyio.create_task_group())
+        accepted = {hub: [await ask(tg, hub.request, n) for n in range(3)] for hub in hubs}
+        async for step in sweep(lambda: hubs[-1].drain()):
+            hub = hubs.pop()
+            if step.complete:
+                assert [one.value for one in accepted[hub]] == [0, 1, 4]
+            with pytest.raises(gibbs.HubClosed, match="draining"):
+                await hub.request(1)
+            assert [await one.outcome() for one in accepted[hub]] == [0, 1, 4]
+            await hub.drain()
+
+
+class NoModel:
+    def __init__(self):
+        raise ArithmeticError("no model")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_the_whole_life_of_a_hub(workers, on_cancel, side):
+    launcher = ScriptedLauncher(side=side)
+
+    async def life():
+        async with gibbs.open_hub(Busy, workers=workers, launcher=launcher, on_cancel=on_cancel) as hub:
+            await hub.wait_ready()
+            answer = await hub.request(3)
+            async with anyio.create_task_group() as tg:
+                for n in range(4):
+                    tg.start_soon(hub.request, n)
+                await hub.request(5)
+            await hub.drain()
+        return answer
+
+    async for step in sweep(life):
+        assert step.cancelled or step.value == 9
+        assert all(worker.ending is not None for worker in launcher.workers)
+        launcher.workers.clear()
+    assert step.value == 9
+    assert step.k > 8
+
+
+async def test_a_life_that_ends_by_an_error():
+    launcher = ScriptedLauncher()
+
+    async def life():
+        try:
+            async with gibbs.open_hub(Busy, workers=2, launcher=launcher) as hub:
+                raise LookupError(await hub.request(3))
+        except LookupError as error:
+            return error.args[0]
+
+    async for step in sweep(life):
+        assert step.cancelled or step.value == 9
+        assert all(worker.ending is not None for worker in launcher.workers)
+        launcher.workers.clear()
+
+
+async def test_a_hub_that_cannot_be_opened():
+    launcher = ScriptedLauncher()
+
+    async def life():
+        try:
+            async with gibbs.open_hub(NoModel, workers=2, launcher=launcher):
+                return "entered"
+        except gibbs.WorkerStartFailed as error:
+            return type(error.__cause__)
+
+    async for step in sweep(life):
+        assert step.cancelled or step.value is ArithmeticError
+        assert all(worker.ending is not None for worker in launcher.workers)
+        launcher.workers.clear()
+
+
+async def test_a_life_in_which_workers_die():
+    async def dies_in_its_second_request(worker):
+        await worker.start()
+        await worker.run(await worker.receive())
+        worker.begin((await worker.receive()).link_id)
+        worker.die(code=1)
+
+    launcher = ScriptedLauncher(dies_in_its_second_request, serve)
+
+    async def life():
+        async with gibbs.open_hub(Busy, workers=1, launcher=launcher) as hub:
+            assert await hub.request(3) == 9
+            with pytest.raises(gibbs.WorkerCrashed):
+                await hub.request(4)
+            return await hub.request(5)
+
+    async for step in sweep(life):
+        assert step.cancelled or step.value == 25
+        assert all(worker.ending is not None for worker in launcher.workers)
+        launcher.workers.clear()
+
+
+async def test_a_life_of_a_hub_whose_workers_must_be_killed(side):
+    async def clings(worker):
+        await worker.start()
+        await anyio.sleep_forever()
+
+    launcher = ScriptedLauncher(clings, side=side)
+
+    async def life():
+        async with gibbs.open_hub(Busy, workers=2, launcher=launcher, close_timeout=0):
+            await checkpoint()
+
+    async for step in sweep(life):
+        assert step.cancelled or step.complete or step.k > 1
+        assert all(worker.ending is not None for worker in launcher.workers)
+        launcher.workers.clear()
