@@ -66,8 +66,11 @@ class MemoryProcess:
         self.spec = spec
         self.pid = pid
         self.calls: list[Message] = []
-        self.begun = self.running = self.target = 0
-        self.interrupts = self.kills = 0
+        self.begun: int = 0
+        self.running: int = 0
+        self.target: int = 0
+        self.interrupts: int = 0
+        self.kills: int = 0
         self.immortal = False
         self.ending: Ending | None = None
         self._hub_says = hub_says
@@ -124,6 +127,16 @@ class MemoryProcess:
             if self._call_scope is not None:
                 self._call_scope.cancel()
             self._tell()
+
+    def mark_begun(self, link_id: int) -> None:
+        """What the page tells from now on."""
+        self.begun = self.running = link_id
+        self._awaited_interrupts = self.interrupts  # those of an earlier request are nobody's any more
+
+    def mark_over(self, link_id: int) -> None:
+        """This request cannot be interrupted any more."""
+        if link_id == self.running:
+            self.running = 0
 
     async def wait_ended(self) -> Ending:
         """Return when it is gone."""

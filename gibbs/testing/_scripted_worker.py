@@ -139,8 +139,7 @@ class ScriptedWorker(MemoryProcess):
         if link_id in self._unwanted or link_id == self.target:
             self._unwanted.discard(link_id)
             return False
-        self.begun = self.running = link_id
-        self._awaited_interrupts = self.interrupts  # those of an earlier request are nobody's any more
+        self.mark_begun(link_id)
         return True
 
     async def answer(self, link_id: int, value: object) -> None:
@@ -168,8 +167,7 @@ class ScriptedWorker(MemoryProcess):
         return self._setup
 
     async def _reply(self, kind: int, link_id: int, body: bytes) -> None:
-        if link_id == self.running:
-            self.running = 0
+        self.mark_over(link_id)
         await self.say(encode(kind, link_id, body))
 
 

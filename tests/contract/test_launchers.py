@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gibbs import LocalLauncher
+from gibbs._parent import watch_posix
 from gibbs.testing import InBand, ScriptedLauncher, check_launcher
 
 
@@ -19,4 +20,11 @@ from gibbs.testing import InBand, ScriptedLauncher, check_launcher
     ],
 )
 async def test_a_launcher_keeps_the_contract(make):
+    await check_launcher(make())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [LocalLauncher, lambda: InBand(LocalLauncher())], ids=["posix", "posix-in-band"])
+async def test_a_launcher_keeps_the_contract_by_what_any_posix_system_offers(make, monkeypatch):
+    monkeypatch.setattr("gibbs._parent.process.platform", watch_posix)
     await check_launcher(make())
