@@ -54,7 +54,7 @@ def install(session: nox.Session, *pins: str) -> None:
 
 def pytest(session: nox.Session, *arguments: str) -> None:
     """The executable, not `python -m pytest`, which would put the checkout on sys.path before what is installed."""
-    session.run("pytest", "-q", "--session-timeout=1200", *(session.posargs or arguments))
+    session.run("pytest", "-q", "-n", "auto", "--session-timeout=1200", *(session.posargs or arguments))
 
 
 @nox.session(python=DEFAULT)
@@ -79,16 +79,17 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Every test, on every loop that this Python has."""
+    """Every test, on every loop that this Python has; examples and papers with the default Python only."""
     install(session)
-    pytest(session)
+    everything = session.python == DEFAULT
+    pytest(session, "tests", *([] if everything else ["--ignore=tests/examples", "--ignore=tests/docs"]))
 
 
 @nox.session(python=DEFAULT)
 def tests_lowest(session: nox.Session) -> None:
     """The oldest dependencies that we say we support."""
     install(session, *LOWEST)
-    pytest(session, "tests", "--ignore=tests/house", "--ignore=tests/docs", "-m", "not slow")
+    pytest(session, "tests/core", "tests/contract", "tests/hub")
 
 
 @nox.session(python=DEFAULT)
@@ -100,8 +101,7 @@ def tests_wheel(session: nox.Session) -> None:
     wheel = max(out.glob("gibbs-*.whl"), key=lambda file: file.stat().st_mtime)
     session.install("-q", "--force-reinstall", "--no-deps", str(wheel))
     session.run("python", "-I", "-c", "import gibbs; assert 'site-packages' in gibbs.__file__, gibbs.__file__")
-    smoke = sorted(map(str, Path("tests/end_to_end").glob("test_walk*.py"))) or ["tests/end_to_end"]
-    pytest(session, "tests/core", *smoke)
+    pytest(session, "tests/core", "tests/contract", "tests/end_to_end/test_opening.py")
 
 
 @nox.session(python=DEFAULT)
@@ -139,6 +139,13 @@ def storm(session: nox.Session) -> None:
     install(session)
     session.env["GIBBS_LONG"] = "1"
     pytest(session, "tests/end_to_end/test_crashes.py", "-k", "10000", "--timeout=600", "--durations=0")
+
+
+@nox.session(python=DEFAULT)
+def sweep(session: nox.Session) -> None:
+    """Every public await, cancelled at every checkpoint, on every loop (`tests` runs this too)."""
+    install(session)
+    pytest(session, "tests/hub/test_sweep.py")
 
 
 @nox.session(python=DEFAULT)
