@@ -114,6 +114,9 @@ class Calls(Generic[M_co]):
         """
         return Calls(self._desk, self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel))
 
+    def __repr__(self) -> str:
+        return f"<gibbs.Calls of {self._desk.crew.options.name!r}>"
+
 
 class Endpoint(Generic[P, R_co]):
     """One method of the model, as `Calls.method` gives it."""

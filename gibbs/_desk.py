@@ -39,6 +39,11 @@ class Desk:
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
+    def __reduce__(self) -> str | tuple[Any, ...]:  # whatever view of the hub it is that somebody pickles
+        raise TypeError(
+            f"the hub {self.crew.options.name!r} cannot be pickled: it belongs to the program that opened it"
+        )
+
     async def request(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
         crew = self.crew
         try:

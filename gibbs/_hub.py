@@ -10,7 +10,7 @@ import math
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -64,6 +64,7 @@ class Hub(Calls[M_co]):
         Raises:
             ValueError, TypeError: `n` is no number between 0 and `workers`.
             HubClosed: the hub closed first.
+            RuntimeError: called from another thread, or in a fork of the hub's process.
 
         Cancellation:
             Always a checkpoint; nothing changes when it is cancelled.
@@ -91,6 +92,7 @@ class Hub(Calls[M_co]):
 
         Raises:
             HubClosed: the hub closed or failed first, so that accepted requests were not answered.
+            RuntimeError: called from another thread, or in a fork of the hub's process.
 
         Cancellation:
             Always a checkpoint. Cancelled, the hub stays draining.
@@ -135,9 +137,6 @@ class Hub(Calls[M_co]):
             f"<gibbs.Hub {self.name!r} {state}: {crew.serving} of {crew.options.workers} workers ready, "
             f"{crew.dispatcher.live - crew.dispatcher.queued} requests running, {crew.dispatcher.queued} queued>"
         )
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError(f"the hub {self.name!r} cannot be pickled: it belongs to the program that opened it")
 
 
 def open_hub(

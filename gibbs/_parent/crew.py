@@ -19,9 +19,9 @@ from .._core.restarts import Restarts
 from .._core.seat import Seat, SeatState
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
 from .._records import HubStatistics
+from .cleanups import Cleanups
 from .supervisor import Supervisor
 from .waiter import News
-from .worker import Cleanups
 
 if TYPE_CHECKING:
     from collections.abc import Callable

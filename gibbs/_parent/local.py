@@ -59,10 +59,16 @@ class LocalLauncher:
 
     def __post_init__(self) -> None:
         if self.env is not None:
+            if not hasattr(self.env, "items"):
+                raise TypeError(f"env must be a mapping of strings to strings, not {self.env!r}")
             items: list[tuple[Any, Any]] = list(self.env.items())
             for name, value in items:
                 if not (isinstance(name, str) and isinstance(value, str)):
                     raise TypeError(f"env must map strings to strings, not {name!r} to {value!r}")
+                if not name or "=" in name or "\0" in name + value:
+                    raise ValueError(
+                        f"env must map names to values that a process can be given, not {name!r} to {value!r}"
+                    )
         if self.threads not in ("auto", None):
             raise ValueError(f'threads must be "auto" or None, not {self.threads!r}')
         if not callable(self.output) and self.output not in ("stderr", "log", "inherit", "discard"):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio
 
 from .._core.dispatch import Violation
-from .._core.ticket import Answer, TicketState
+from .._core.ticket import Answer
 from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError
@@ -30,39 +30,24 @@ if TYPE_CHECKING:
     from .._core.seat import Seat
     from .._core.ticket import Ticket
     from ..abc import WorkerProcess
+    from .cleanups import Cleanups
 
 logger = logging.getLogger("gibbs")
+
+Over: TypeAlias = Literal[
+    "stream",  # its end came, or it broke
+    "exited",  # the process ended, whatever the stream says
+    "violation",  # it said what makes no sense
+    "timeout",  # its model was not built in time
+    "closing",  # the hub closes and it is not ready yet
+    "deadline",  # the hub closes and it has not left in time
+    "cancel",  # a call that was abandoned did not unwind, or must not be interrupted
+    "cut",  # a task of its own was cancelled by other code, or its model could not be built
+]
 
 STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
 EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
 REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left
-
-
-class Cleanups:
-    """What became of the workers of cancelled calls, over a hub's whole life."""
-
-    def __init__(self) -> None:
-        self.kept = 0
-        self.killed = 0
-        self._warned = False
-
-    def count(self, seat: Seat, ticket: Ticket, *, kept: bool, closing: bool) -> None:
-        """Count a worker; say once what would have spared it, unless it had to go anyway."""
-        if ticket.state is not TicketState.CANCELLED:  # the hub closes: nothing was to be spared
-            return
-        if kept:
-            self.kept += 1
-            return
-        self.killed += 1
-        if not self._warned and not closing and ticket.on_cancel is None and seat.on_cancel == "kill":
-            self._warned = True
-            logger.warning(
-                "worker %d is killed since the caller of its request was cancelled, and its model does not say that it "
-                "may be interrupted. If an exception between any two of its lines leaves the model usable, give its "
-                "class `interruptible = True` and it stays warm; on_cancel='finish' lets calls run out instead. "
-                "This is said once for each hub",
-                seat.index,
-            )
 
 
 class Worker:
@@ -85,7 +70,7 @@ class Worker:
         self.process = process
         self.link = Link(process)
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
-        self.over: str | None = None
+        self.over: Over | None = None
         self.ending = Ending(how="unknown", certain=False)  # until it is known
         self.violation: str | None = None  # what it did that made the hub kill it
         self.lost_to_a_cancel = False  # it died, or had to die, over an abandoned call
@@ -165,9 +150,7 @@ class Worker:
         taken, has_left = -1, False
         grace_ends = math.inf
         pause = 0.001
-        while self.over is None:
-            if self._unwanted is not order:
-                break
+        while self.over is None and self._unwanted is order:
             now = anyio.current_time()
             if not has_left and taken != self.link.pieces_taken:
                 taken = self.link.pieces_taken
@@ -275,7 +258,7 @@ class Worker:
         if self.deadline < math.inf:
             self._alarm.ring()
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: Over) -> None:
         if self.over is None:
             self.over = reason
             self._dispatcher.condemn(self._seat)
