@@ -181,3 +181,23 @@ def test_what_no_header_can_say_is_not_written(kind, link_id):
 def test_many_messages_in_one_piece_are_read_without_copying_the_rest_again_and_again():
     some = [(2, number, b"x" * 100) for number in range(20_000)]
     assert FrameReader(KINDS).feed(joined(some)) == some
+
+
+@given(some=st.lists(messages, min_size=1, max_size=4), garbage=st.binary(max_size=200), later=st.binary(max_size=40))
+def test_messages_that_were_whole_before_garbage_in_the_same_piece_come_first_and_then_the_error(some, garbage, later):
+    reader = FrameReader(KINDS)
+    assert reader.broken is None
+    assert reader.feed(joined(some) + b"X" * HEADER_SIZE + garbage) == some
+    assert isinstance(reader.broken, FrameError)
+    for _ in range(2):
+        with pytest.raises(FrameError, match="XXXX") as caught:
+            reader.feed(later)
+        assert caught.value is reader.broken
+
+
+def test_after_an_error_no_message_follows():
+    reader = FrameReader(KINDS)
+    with pytest.raises(FrameError):
+        reader.feed(b"X" * HEADER_SIZE)
+    with pytest.raises(FrameError):
+        reader.feed(encode(2, 1, b"body"))
