@@ -65,6 +65,8 @@ class Desk:
         crew.carry_out(crew.dispatcher.submit(ticket))
         try:
             await waiter.wait()
+            if ticket.state is TicketState.REFUSED:
+                await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
         except BaseException:
             crew.carry_out(crew.dispatcher.withdraw(ticket))
             if not options.abandon_on_cancel and ticket.seat is not None:
@@ -73,9 +75,9 @@ class Desk:
         finally:
             if crew.closed is not None and not crew.dispatcher.live:
                 crew.news.announce()
-        return await self._open(ticket)
+        return self._open(ticket)
 
-    async def _open(self, ticket: Ticket) -> Any:
+    def _open(self, ticket: Ticket) -> Any:
         """The end of a ticket as a result or an exception, in the task of its caller."""
         outcome = ticket.outcome
         if isinstance(outcome, Answer):
@@ -83,7 +85,6 @@ class Desk:
         if isinstance(outcome, Lost):
             raise cast("Death", outcome.death).error(may_have_run=outcome.may_have_run)
         assert ticket.state is TicketState.REFUSED
-        await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
         raise self.crew.refusal()
 
     async def _released(self, ticket: Ticket) -> None:
@@ -125,7 +126,7 @@ class Desk:
 
     def _check_method(self, name: str) -> None:
         methods = self.crew.methods
-        if not methods:  # no worker was ready so far; what comes is refused by the worker
+        if methods is None:  # no worker was ready so far; what comes is refused by the worker
             return
         kind = methods.get(name or "__call__")
         if kind is None and not name:

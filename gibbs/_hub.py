@@ -184,6 +184,7 @@ def open_hub(
         WorkerStartFailed: not enough workers became ready; none is left.
         RestartsExhausted: workers failed too often later; the body was cancelled.
         RecursiveStart: called by a module that a worker is importing.
+        NotImplementedError: on entering, on Windows.
 
     Cancellation:
         Cancelled while opening, every process is killed and reaped before the cancellation goes on. Opened in a cancelled

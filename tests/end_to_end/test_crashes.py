@@ -146,20 +146,27 @@ async def test_requests_made_in_the_tick_in_which_idle_workers_are_killed_are_se
         assert (seen.crashed, seen.restarts, seen.done) == (0, 2, 10)
 
 
-def answer_then_die():
-    threading.Timer(0.005, os._exit, (0,)).start()
+def answer_then_die(answered):
+    def die():
+        while not answered.exists():
+            time.sleep(0.0005)
+        os._exit(0)
+
+    threading.Thread(target=die).start()
     return "answer"
 
 
-async def test_a_worker_that_dies_right_after_its_answer_takes_no_more_than_the_request_it_had_begun():
+async def test_a_worker_that_dies_right_after_its_answer_takes_no_more_than_the_request_it_had_begun(until, tmp_path):
     async with open_calls(2) as hub:
-        assert await hub.request(answer_then_die) == "answer"
+        assert await hub.request(answer_then_die, tmp_path / "answered") == "answer"
+        (tmp_path / "answered").touch()
         found = await outcomes(hub, [(abs, -n) for n in range(10)])
         crashed = [error for error in found if isinstance(error, gibbs.WorkerCrashed)]
         assert len(crashed) <= 1
         assert [answer for answer in found if answer not in crashed] == [
             n for n in range(10) if found[n] not in crashed
         ]
+        await until(lambda: hub.statistics().restarts == 1)  # all ten can be answered before it dies
         assert await hub.request(abs, -3) == 3
 
 

@@ -340,6 +340,22 @@ async def test_without_abandoning_the_caller_of_a_finishing_call_waits_for_its_e
         assert await running.outcome() == "cancelled"
 
 
+async def test_without_abandoning_a_cancel_in_the_instant_of_the_close_waits_for_the_end_of_the_call(
+    ask, by_hand, begin
+):
+    launcher = ScriptedLauncher(by_hand)
+    async with anyio.create_task_group() as tg:
+        async with open_hub(launcher, abandon_on_cancel=False, on_cancel="finish", close_timeout=3) as hub:
+            running = await ask(tg, hub.request, 1)
+            await begin(launcher.worker())
+            hub._desk.crew.close(3)  # refuses the request; its caller is cancelled before it hears of that
+            running.cancel()
+            await anyio.sleep(2)
+            assert not running.done.is_set()
+        assert await running.outcome() == "cancelled"
+        assert launcher.worker().ending is not None
+
+
 async def test_without_abandoning_a_queued_request_leaves_at_once(ask, by_hand):
     launcher = ScriptedLauncher(by_hand)
     async with open_hub(launcher, abandon_on_cancel=False) as hub, anyio.create_task_group() as tg:

@@ -1,0 +1,50 @@
+"""Small promises of the contract that need neither a loop nor a process."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+import gibbs
+from gibbs._calls import Calls, Endpoint
+from gibbs._options import CallOptions
+
+
+def test_an_endpoint_has_using_and_the_verb_but_no_method():
+    endpoint = Calls(object(), CallOptions()).method("embed")
+    assert {name for name in dir(endpoint) if not name.startswith("_")} == {"request", "using"}
+    assert type(endpoint.using(on_cancel="kill")) is Endpoint
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="real-time signals are Linux's")
+def test_hub_and_worker_mean_the_same_signal_by_an_interrupt():
+    from gibbs._parent import watch_linux
+    from gibbs._worker import interrupt
+
+    assert watch_linux.INTERRUPT == interrupt.SIGNAL == signal.SIGRTMIN + 5
+
+
+@pytest.mark.parametrize("env", [5, "A=B", [("A", "B")]], ids=repr)
+def test_an_environment_that_is_no_mapping_is_refused(env):
+    with pytest.raises(TypeError, match="env must be a mapping") as caught:
+        gibbs.LocalLauncher(env=env)
+    assert repr(env) in str(caught.value)
+
+
+@pytest.mark.parametrize("env", [{"A=B": "c"}, {"": "c"}, {"A": "b\0c"}, {"A\0": "b"}], ids=repr)
+def test_an_environment_that_no_process_can_be_given_is_refused(env):
+    [(name, value)] = env.items()
+    with pytest.raises(ValueError, match="env must map names") as caught:
+        gibbs.LocalLauncher(env=env)
+    assert repr(name) in str(caught.value)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [True, "3", float("nan"), float("-inf"), -1])
+def test_a_policy_says_the_value_that_it_refuses(number):
+    for name in ("max_failures", "max_crashes", "period"):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            gibbs.RestartPolicy(**{name: number})
+        assert name in str(caught.value)
+        assert repr(number) in str(caught.value)
