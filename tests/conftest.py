@@ -27,6 +27,11 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A shell starts what runs in its background with SIGINT ignored, and children inherit that: no program of ours could be
+# ended by Ctrl-C then.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # ----------------------------------------------------------------------------------------------------------- Hypothesis
 
 settings.register_profile("default", deadline=None, max_examples=100)
