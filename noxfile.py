@@ -149,6 +149,14 @@ def sweep(session: nox.Session) -> None:
 
 
 @nox.session(python=DEFAULT)
+def simulation(session: nox.Session) -> None:
+    """A hundred thousand simulated worlds on each of two loops; `GIBBS_SEEDS=start:stop` chooses others."""
+    install(session)
+    session.env["GIBBS_SEEDS"] = os.environ.get("GIBBS_SEEDS", "0:100000")
+    pytest(session, "tests/simulation", "--timeout=600", "--session-timeout=0", "-n", "auto")
+
+
+@nox.session(python=DEFAULT)
 def coverage(session: nox.Session) -> None:
     """Branches that no test takes, in the parent and in the workers."""
     install(session)
