@@ -121,7 +121,7 @@ class ScriptedWorker(MemoryProcess):
     # ---- to speak
 
     async def ready(self, *, interruptible: bool | None = None, methods: dict[str, str] | None = None) -> None:
-        """Say READY, with what the model offers, if not given. No methods at all: the hub refuses none."""
+        """Say READY, with what the model offers, if not given: methods by name and kind, `{"__call__": "plain"}`."""
         await self._receive_setup()
         if interruptible is None:
             interruptible = bool(getattr(self.model, "interruptible", False))

@@ -61,7 +61,7 @@ def by_hand() -> Callable[[ScriptedWorker], Awaitable[None]]:
     """The script of a worker that a test drives: it is ready, and then does nothing by itself but leave."""
 
     async def by_hand(worker: ScriptedWorker) -> None:
-        await worker.ready(interruptible=True, methods={})
+        await worker.ready(interruptible=True, methods={"__call__": "plain"})
         await anyio.sleep_forever()
 
     return by_hand

@@ -50,7 +50,7 @@ async def unfit(worker):
 
 async def clings(worker):
     """Is ready, and does not leave."""
-    await worker.ready(interruptible=True, methods={})
+    await worker.ready(interruptible=True, methods={"__call__": "plain"})
     await anyio.sleep_forever()
 
 
@@ -300,7 +300,7 @@ async def test_a_drain_that_is_cancelled_leaves_the_hub_draining(ask):
 
 async def test_a_draining_hub_goes_on_replacing_workers(ask):
     async def dies_before_it_begins(worker):
-        await worker.ready(methods={})
+        await worker.ready(methods={"__call__": "plain"})
         await worker.receive()
         worker.die(code=1)
 

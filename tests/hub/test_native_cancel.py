@@ -25,7 +25,7 @@ class Echo:
 
 
 async def clings(worker):
-    await worker.ready(interruptible=True, methods={})
+    await worker.ready(interruptible=True, methods={"__call__": "plain"})
     await anyio.sleep_forever()
 
 

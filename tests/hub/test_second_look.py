@@ -58,7 +58,7 @@ async def unfit(worker):
 
 async def clings(worker):
     """Is ready, and does nothing by itself, not even leave."""
-    await worker.ready(interruptible=True, methods={})
+    await worker.ready(interruptible=True, methods={"__call__": "plain"})
     await anyio.sleep_forever()
 
 
@@ -278,7 +278,7 @@ async def test_a_link_takes_the_socket_of_a_plain_unix_stream_and_of_no_other():
 
 async def test_an_answer_is_delivered_although_garbage_came_in_the_same_piece():
     async def script(worker):
-        await worker.ready(methods={})
+        await worker.ready(methods={"__call__": "plain"})
         call = await worker.receive()
         worker.begin(call.link_id)
         await worker.say(encode(ANSWER, call.link_id, payload.dumps("answer")) + b"no message at all, but long")
@@ -301,7 +301,7 @@ def ends_late(**how):
     """The script of a worker whose stream ends half a second before it does. What the hub does to it makes no difference."""
 
     async def script(worker):
-        await worker.ready(methods={})
+        await worker.ready(methods={"__call__": "plain"})
         worker.begin((await worker.receive()).link_id)
         worker.immortal = True
         worker.hang_up()
@@ -335,7 +335,7 @@ async def test_a_process_that_ends_by_itself_is_not_said_to_be_killed_by_the_hub
 @pytest.mark.parametrize("anyio_backend", [VIRTUAL_TIME])
 async def test_a_process_that_lives_on_without_its_stream_is_killed_by_the_hub_and_that_is_said():
     async def script(worker):
-        await worker.ready(methods={})
+        await worker.ready(methods={"__call__": "plain"})
         worker.begin((await worker.receive()).link_id)
         worker.hang_up()
         await anyio.sleep_forever()

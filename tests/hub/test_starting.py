@@ -57,7 +57,7 @@ async def dies_before_it_is_ready(worker):
 
 
 async def dies_once_it_serves(worker):
-    await worker.ready(methods={})
+    await worker.ready(methods={"__call__": "plain"})
     await anyio.wait_all_tasks_blocked()
     worker.die(code=1)
 

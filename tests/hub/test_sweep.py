@@ -101,7 +101,7 @@ async def test_a_request_whose_worker_is_at_any_stage(ask, stage, on_cancel, aba
             swept.cancel()
 
     async def script(worker):
-        await worker.ready(interruptible=True, methods={})
+        await worker.ready(interruptible=True, methods={"__call__": "plain"})
         while not (call := await worker.receive()).is_leave:
             at("received")
             if not worker.begin(call.link_id):
