@@ -22,6 +22,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio import from_thread, to_thread
 
 import gibbs
 from gibbs._parent.worker import Worker
@@ -703,7 +704,7 @@ async def test_a_hub_used_from_another_thread_says_what_to_do_and_that_works(any
         thread.join()
         assert len(found) == 1
         assert "anyio.from_thread.run(hub.request" in found[0]
-        assert await anyio.to_thread.run_sync(anyio.from_thread.run, hub.request, abs, -1) == 1
+        assert await to_thread.run_sync(from_thread.run, hub.request, abs, -1) == 1
 
 
 def test_a_forked_copy_of_the_program_cannot_use_the_hub_and_does_it_no_harm(start_program):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import anyio
 import pytest
+from anyio import from_thread, to_thread
 from anyio.abc import SocketStream, UNIXSocketStream
 from anyio.streams.buffered import BufferedByteStream
 from anyio.streams.tls import TLSStream
@@ -395,7 +396,7 @@ async def test_from_another_thread_statistics_and_health_are_refused_and_the_way
         for see in (hub.statistics, hub.health):
             with pytest.raises(RuntimeError, match=r"another thread.*anyio\.from_thread"):
                 await anyio.to_thread.run_sync(see)
-            assert await anyio.to_thread.run_sync(anyio.from_thread.run_sync, see) == see()
+            assert await to_thread.run_sync(from_thread.run_sync, see) == see()
 
 
 @pytest.mark.parametrize("n", [None, 0, 1, 2])
