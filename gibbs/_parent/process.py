@@ -93,14 +93,7 @@ class LocalProcess:
             if output_write is not None:
                 output_write = theirs[-1]
             popen = subprocess.Popen(
-                [
-                    sys.executable,
-                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
-                    "-c",
-                    _BOOTSTRAP,
-                    *map(str, (stream, page_fd, lifeline, os.getpid())),
-                    _PACKAGE_HOME,
-                ],
+                _command(stream, page_fd, lifeline),
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
                 stderr=output_write,
@@ -199,6 +192,13 @@ class LocalProcess:
         if self._ending is None:
             self._reap()
         self._watch.close()
+
+
+def _command(stream: int, page: int, lifeline: int) -> list[str]:
+    """What is executed: this interpreter with its own flags, and `gibbs.worker.main`."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+    numbers = map(str, (stream, page, lifeline, os.getpid()))
+    return [sys.executable, *flags, "-c", _BOOTSTRAP, *numbers, _PACKAGE_HOME]
 
 
 def _above_stdio(fd: int) -> int:
