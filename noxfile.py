@@ -79,10 +79,14 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Every test, on every loop that this Python has; examples and papers with the default Python only."""
+    """Every test, on every loop: all with the default Python, all but examples and papers with the newest, the quick ones between."""
     install(session)
-    everything = session.python == DEFAULT
-    pytest(session, "tests", *([] if everything else ["--ignore=tests/examples", "--ignore=tests/docs"]))
+    if session.python == DEFAULT:
+        pytest(session, "tests")
+    elif session.python == max(PYTHONS, key=lambda python: int(python.rpartition(".")[2])):
+        pytest(session, "tests", "--ignore=tests/examples", "--ignore=tests/docs")
+    else:
+        pytest(session, "tests/core", "tests/contract", "tests/hub", "tests/simulation", "tests/house")
 
 
 @nox.session(python=DEFAULT)
@@ -101,7 +105,7 @@ def tests_wheel(session: nox.Session) -> None:
     wheel = max(out.glob("gibbs-*.whl"), key=lambda file: file.stat().st_mtime)
     session.install("-q", "--force-reinstall", "--no-deps", str(wheel))
     session.run("python", "-I", "-c", "import gibbs; assert 'site-packages' in gibbs.__file__, gibbs.__file__")
-    pytest(session, "tests/core", "tests/contract", "tests/end_to_end/test_opening.py")
+    pytest(session, "tests/contract", "tests/end_to_end/test_opening.py")
 
 
 @nox.session(python=DEFAULT)
