@@ -105,11 +105,12 @@ class InBandInbox:
     def begin(self, link_id: int) -> bool:
         """Mark the request as begun; False if it was cancelled first and must be skipped."""
         with self._lock:
-            if link_id in self._unwanted:
-                self._unwanted.discard(link_id)
-                return False
-            self._page.begun = link_id
-            return True
+            unwanted = link_id in self._unwanted
+            if self._unwanted:  # ids only grow: what a late cancel names again is never asked for
+                self._unwanted = {one for one in self._unwanted if one > link_id}
+            if not unwanted:
+                self._page.begun = link_id
+            return not unwanted
 
     def _cancel(self, link_id: int, *, interrupt: bool) -> None:
         with self._lock:
