@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gibbs._errors import GibbsError as GibbsError
     from gibbs._errors import HubClosed as HubClosed
     from gibbs._errors import HubOverloaded as HubOverloaded
+    from gibbs._errors import MessageTooLarge as MessageTooLarge
     from gibbs._errors import RecursiveStart as RecursiveStart
     from gibbs._errors import RemoteError as RemoteError
     from gibbs._errors import RestartsExhausted as RestartsExhausted
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gibbs._model import Interrupted as Interrupted
     from gibbs._model import function as function
     from gibbs._model import uninterruptible as uninterruptible
+    from gibbs._options import Safe as Safe
     from gibbs._parent.local import LocalLauncher as LocalLauncher
     from gibbs._records import Ending as Ending
     from gibbs._records import Health as Health
@@ -46,11 +48,13 @@ __all__ = [
     "HubStatistics",
     "Interrupted",
     "LocalLauncher",
+    "MessageTooLarge",
     "Origin",
     "RecursiveStart",
     "RemoteError",
     "RestartPolicy",
     "RestartsExhausted",
+    "Safe",
     "WorkerCrashed",
     "WorkerStartFailed",
     "function",
@@ -71,11 +75,13 @@ _HOME = {
     "HubStatistics": "gibbs._records",
     "Interrupted": "gibbs._model",
     "LocalLauncher": "gibbs._parent.local",
+    "MessageTooLarge": "gibbs._errors",
     "Origin": "gibbs._records",
     "RecursiveStart": "gibbs._errors",
     "RemoteError": "gibbs._errors",
     "RestartPolicy": "gibbs._core.restarts",
     "RestartsExhausted": "gibbs._errors",
+    "Safe": "gibbs._options",
     "WorkerCrashed": "gibbs._errors",
     "WorkerStartFailed": "gibbs._errors",
     "function": "gibbs._model",

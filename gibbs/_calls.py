@@ -50,6 +50,7 @@ class Calls(Generic[M_co]):
             RemoteError: the model raised what cannot travel or be raised here, or arguments or result cannot be loaded.
             WorkerCrashed: the worker died while it had this request.
             HubOverloaded: `max_pending` requests wait already; nothing was sent.
+            MessageTooLarge: the arguments, or the result, have more bytes than `max_message`.
             HubClosed: the hub takes no requests (any more), or closed before the answer came.
             TypeError: the model cannot be called, or is async.
             RuntimeError: called from another thread, or in a fork of the hub's process.

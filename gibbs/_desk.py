@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._core.ticket import Answer, Lost, Ticket, TicketState
-from ._errors import HubOverloaded, RemoteError
+from ._errors import HubOverloaded, MessageTooLarge, RemoteError
 from ._parent.waiter import waiter_factory
-from ._wire import failure, payload
+from ._wire import failure, payload, safe
 
 if TYPE_CHECKING:
     from ._errors import Stage
@@ -35,6 +35,8 @@ class Desk:
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
+        results = crew.options.results
+        self._names = None if results is None else safe.names_of(results.allow)  # None: results are trusted
         self._new_waiter = waiter_factory()
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -51,6 +53,7 @@ class Desk:
             self._check_open()
             self._check_method(method)
             body = payload.dumps((method, args, kwargs))
+            self._check_size("request", len(body))
         except BaseException:
             await checkpoint()
             raise
@@ -81,11 +84,29 @@ class Desk:
         """The end of a ticket as a result or an exception, in the task of its caller."""
         outcome = ticket.outcome
         if isinstance(outcome, Answer):
-            return _open_answer(outcome)
+            return self._open_answer(outcome)
         if isinstance(outcome, Lost):
             raise cast("Death", outcome.death).error(may_have_run=outcome.may_have_run)
         assert ticket.state is TicketState.REFUSED
         raise self.crew.refusal()
+
+    def _open_answer(self, answer: Answer) -> Any:
+        """The result, or raise the model's exception. A body that cannot be opened hurts its own caller only."""
+        error: BaseException | failure.RemoteFailure
+        if answer.left_behind:
+            self._check_size("result", int.from_bytes(answer.body, "little"))
+        if answer.failed:
+            error = failure.load_failure(answer.body, trusted=self._names is None)
+        else:
+            try:
+                return payload.loads(answer.body) if self._names is None else safe.loads(answer.body, self._names)
+            except BaseException as exc:  # noqa: BLE001 - unpickling runs the user's code, which may raise SystemExit
+                error = failure.describe_failure(exc, stage="result")
+        if isinstance(error, failure.RemoteFailure):
+            remote = RemoteError(error.type_name, error.message, error.traceback, cast("Stage", error.stage))
+            remote.add_note(error.traceback)
+            raise remote
+        raise error
 
     async def _released(self, ticket: Ticket) -> None:
         """Wait until no worker has to do with a cancelled request any more."""
@@ -124,6 +145,11 @@ class Desk:
         if not crew.dispatcher.has_room(crew.options.max_pending):
             raise HubOverloaded(crew.options.name, crew.dispatcher.queued)
 
+    def _check_size(self, what: Literal["request", "result"], size: int) -> None:
+        options = self.crew.options
+        if size > options.max_message:
+            raise MessageTooLarge(options.name, what, size, options.max_message)
+
     def _check_method(self, name: str) -> None:
         methods = self.crew.methods
         if methods is None:  # no worker was ready so far; what comes is refused by the worker
@@ -139,20 +165,3 @@ class Desk:
                 f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {article} {kind} function: "
                 f"request() needs one that returns its result"
             )
-
-
-def _open_answer(answer: Answer) -> Any:
-    """The result, or raise the model's exception. A body that cannot be opened hurts its own caller only."""
-    error: BaseException | failure.RemoteFailure
-    if answer.failed:
-        error = failure.load_failure(answer.body)
-    else:
-        try:
-            return payload.loads(answer.body)
-        except BaseException as exc:  # noqa: BLE001 - unpickling runs the user's code, which may raise SystemExit
-            error = failure.describe_failure(exc, stage="result")
-    if isinstance(error, failure.RemoteFailure):
-        remote = RemoteError(error.type_name, error.message, error.traceback, cast("Stage", error.stage))
-        remote.add_note(error.traceback)
-        raise remote
-    raise error

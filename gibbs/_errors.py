@@ -7,6 +7,7 @@ GibbsError
 ├── WorkerStartFailed     a worker did not become ready
 ├── WorkerCrashed         a worker died while it had the request
 ├── RemoteError           the model raised what cannot travel, or what cannot be raised here
+├── MessageTooLarge       a request or its result has more bytes than `max_message` allows
 ├── RestartsExhausted     workers failed to start more often than the policy allows
 └── RecursiveStart        a hub was opened by a module that a worker is importing
 ```
@@ -17,12 +18,9 @@ Each says what happened, to which worker and request, and what to do; its data a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import anyio
-
-if TYPE_CHECKING:
-    from ._records import Ending
 
 ClosedReason = Literal["closed", "draining", "failed"]
 StartFailure = Literal["model", "import", "timeout", "exited", "recursive", "refused", "resources"]
@@ -215,6 +213,31 @@ class RemoteError(GibbsError):
         return f"{where}: {text}"
 
 
+class MessageTooLarge(GibbsError):
+    """A request, or its result, has more bytes than the hub's `max_message` allows. The worker is kept.
+
+    Attributes:
+        name: the hub's name.
+        what: "request", and nothing was sent; or "result", and the call has run.
+        size: how many bytes the pickle has.
+        limit: `max_message`.
+    """
+
+    def __init__(self, name: str, what: Literal["request", "result"], size: int, limit: float) -> None:
+        self.name = name
+        self.what = what
+        self.size = size
+        self.limit = limit
+        super().__init__(name, what, size, limit)
+
+    def __str__(self) -> str:
+        happened = "nothing was sent" if self.what == "request" else "the call has run, its result stayed behind"
+        return (
+            f"a {self.what} of the hub {self.name!r} has {self.size} bytes, more than max_message={self.limit}: {happened}. "
+            f"Open the hub with a larger max_message, or pass a file's name instead of what is in it"
+        )
+
+
 class RestartsExhausted(GibbsError):
     """Workers failed more often than the RestartPolicy allows; the hub has closed.
 
@@ -258,25 +281,11 @@ for _error in (
     WorkerStartFailed,
     WorkerCrashed,
     RemoteError,
+    MessageTooLarge,
     RestartsExhausted,
     RecursiveStart,
 ):
     _error.__module__ = "gibbs"
-
-
-def probable_cause(ending: Ending, *, violation: str | None = None) -> str:
-    """A sentence on why a worker probably ended so, or ""."""
-    if violation:
-        return f"it was killed by the hub, since {violation}"
-    if ending.how == "exited":
-        return "the model, or a library of it, ended the process (os._exit, or an uncaught error in the worker)"
-    return {
-        "SIGKILL": "often this is the kernel's out-of-memory killer",
-        "SIGSEGV": "native code of the model, or of a library of it, has a fault",
-        "SIGBUS": "native code of the model, or of a library of it, has a fault, or a disk is full",
-        "SIGABRT": "native code of the model, or of a library of it, called abort()",
-        "SIGXCPU": "a CPU limit was reached",
-    }.get(ending.signal or "", "")
 
 
 def _with_tail(text: str, tail: str) -> str:

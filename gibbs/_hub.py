@@ -20,7 +20,7 @@ from ._core.restarts import RestartPolicy
 from ._desk import Desk
 from ._errors import HubClosed, RecursiveStart
 from ._model import interrupts
-from ._options import CallOptions, HubOptions, OnCancel, check_factory, name_of
+from ._options import CallOptions, HubOptions, OnCancel, Safe, check_factory, name_of
 from ._parent.crew import Crew
 from ._parent.insist import insist
 from ._parent.local import LocalLauncher
@@ -151,6 +151,8 @@ def open_hub(
     start_concurrency: int | None = None,
     close_timeout: float = 5.0,
     max_pending: float = math.inf,
+    max_message: float = 1 << 32,
+    results: Safe | None = None,
     on_cancel: OnCancel | None = None,
     cancel_grace: float = 1.0,
     abandon_on_cancel: bool = True,
@@ -174,6 +176,8 @@ def open_hub(
         start_concurrency: how many workers may start at once; None: all.
         close_timeout: seconds for all workers together to leave; then they are killed.
         max_pending: how many requests may wait for a worker; 0: a request goes to an idle worker or not at all.
+        max_message: how many bytes the pickle of a request, or of a result, may have, 1 MiB or more; `math.inf` for no limit.
+        results: None: results are pickles, and workers are trusted; a `gibbs.Safe`: only data of known kinds is opened.
         on_cancel, abandon_on_cancel: what a cancelled request does, as in `Calls.using`.
         cancel_grace: seconds that an interrupted call may take to unwind before its worker is killed.
         restarts: when to give up restarting workers.
@@ -207,6 +211,8 @@ def open_hub(
         start_concurrency=start_concurrency,
         close_timeout=close_timeout,
         max_pending=max_pending,
+        max_message=max_message,
+        results=results,
         cancel_grace=cancel_grace,
         restarts=restarts,
         call=CallOptions(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel),
@@ -248,6 +254,7 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
             body_error = None  # else the session had failed, and cancelled what ran in it
         crew.failure = crew.failure or error
     assert crew is not None
+    hub._desk.check_place()  # noqa: SLF001 - a fork of the program that ran on to here is told so
     outcome = _what_to_raise(body_error, crew)
     if outcome is not None:
         raise outcome

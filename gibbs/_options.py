@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ._core.restarts import RestartPolicy
 from ._model import _Function
+from ._wire.safe import names_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .abc import Launcher
+
+LEAST_MESSAGE = 1 << 20  # bytes; a worker must be able to say in words what went wrong
 
 OnCancel: TypeAlias = Literal["interrupt", "kill", "finish"]
 
@@ -46,6 +51,42 @@ class CallOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Safe:
+    """Open results without running code of theirs: `open_hub(..., results=gibbs.Safe(allow=[MyResult]))`.
+
+    Results may consist of None, bools, numbers, text, bytes, lists, tuples, dicts, sets, OrderedDict, dates and times, Decimal,
+    Fraction, UUID, IP addresses, numpy arrays and scalars without objects in them, and of instances of what is in `allow`.
+    A result that speaks of anything else raises RemoteError, stage "result", and nothing of it has run. Exceptions of the model
+    arrive as RemoteError, in words. Arguments travel as ever: the worker trusts its hub.
+
+    It is a filter and not a sandbox: what is allowed can be called by a worker with any arguments, and memory is bounded by
+    `max_message` only as far as honest results go. See docs/security.md.
+
+    Args:
+        allow: classes and functions that results may speak of.
+
+    Raises:
+        TypeError: `allow` is no list of classes and functions.
+
+    Example:
+        ```python
+        open_hub(Model, workers=4, results=gibbs.Safe())
+        ```
+    """
+
+    allow: Sequence[object] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.allow, str) or not isinstance(self.allow, list | tuple | set | frozenset):
+            raise TypeError(f"allow must be a list of classes and functions, not {self.allow!r}")
+        object.__setattr__(self, "allow", tuple(self.allow))
+        names_of(self.allow)
+
+
+Safe.__module__ = "gibbs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubOptions:
     """How a hub runs its workers."""
 
@@ -57,6 +98,8 @@ class HubOptions:
     start_concurrency: int | None
     close_timeout: float
     max_pending: float
+    max_message: float
+    results: Safe | None
     cancel_grace: float
     restarts: RestartPolicy
     call: CallOptions
@@ -76,6 +119,9 @@ class HubOptions:
             _check_number("start_concurrency", self.start_concurrency, at_least=1, whole=True)
         _check_number("close_timeout", self.close_timeout, at_least=0, finite=True)
         _check_number("max_pending", self.max_pending, at_least=0, whole=True, infinite=True)
+        _check_number("max_message", self.max_message, at_least=LEAST_MESSAGE, whole=True, infinite=True, unit="bytes")
+        if self.results is not None and not isinstance(self.results, Safe):
+            raise TypeError(f"results must be None or a gibbs.Safe, not {self.results!r}")
         _check_number("cancel_grace", self.cancel_grace, at_least=0)
         if not isinstance(self.restarts, RestartPolicy):
             raise TypeError(f"restarts must be a gibbs.RestartPolicy, not {self.restarts!r}")
@@ -124,11 +170,12 @@ def _check_number(
     whole: bool = False,
     infinite: bool = False,
     finite: bool = False,
+    unit: str = "",
 ) -> None:
     """Refuse what is no number of this kind. A bool is not a number; NaN, and an int too long for a float, are out of range."""
     allowed = (int,) if whole and not infinite else (int, float)
-    what = "a whole number" if whole else "a number of seconds"
-    bound = f" ≥ {at_least:g}" if at_least is not None else f" > {above:g}" if above is not None else ""
+    what = f"a whole number{unit and ' of '}{unit}" if whole else "a number of seconds"
+    bound = f" ≥ {at_least}" if at_least is not None else f" > {above:g}" if above is not None else ""
     wanted = f"{name} must be {what}{bound}" + (" or math.inf" if infinite else "")
     if isinstance(value, bool) or not isinstance(value, allowed):
         raise TypeError(f"{wanted}, not {value!r}")

@@ -115,3 +115,18 @@ class Health:
 
 for _record in (Origin, Ending, HubStatistics, Health):
     _record.__module__ = "gibbs"
+
+
+def probable_cause(ending: Ending, *, violation: str | None = None) -> str:
+    """A sentence on why a worker probably ended so, or ""."""
+    if violation:
+        return f"it was killed by the hub, since {violation}"
+    if ending.how == "exited":
+        return "the model, or a library of it, ended the process (os._exit, or an uncaught error in the worker)"
+    return {
+        "SIGKILL": "often this is the kernel's out-of-memory killer",
+        "SIGSEGV": "native code of the model, or of a library of it, has a fault",
+        "SIGBUS": "native code of the model, or of a library of it, has a fault, or a disk is full",
+        "SIGABRT": "native code of the model, or of a library of it, called abort()",
+        "SIGXCPU": "a CPU limit was reached",
+    }.get(ending.signal or "", "")

@@ -70,10 +70,14 @@ MOVES: dict[TicketState, dict[TicketMove, TicketState]] = {
 
 
 class Answer(NamedTuple):
-    """The outcome of an ANSWERED ticket, unopened: the result, or the model's exception."""
+    """The outcome of an ANSWERED ticket, unopened: the result, or the model's exception.
+
+    With `left_behind` it is a result that was too large to be sent, and the body is its size.
+    """
 
     failed: bool
     body: bytes
+    left_behind: bool = False
 
 
 class Lost(NamedTuple):

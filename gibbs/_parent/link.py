@@ -40,13 +40,13 @@ class Link:
     Invariant: while `_outbox` is not empty its first piece may be half written, and only `write_outbox` writes.
     """
 
-    def __init__(self, process: WorkerProcess) -> None:
+    def __init__(self, process: WorkerProcess, *, max_message: float) -> None:
         self._stream = process.stream
         self._side = process.side
         # Only of a stream that is nothing but its socket: under TLS, or with a transport or a buffer of its own, it is not ours.
         plain = isinstance(process.stream, UNIXSocketStream)
         self._socket = process.stream.extra(SocketAttribute.raw_socket) if plain else None
-        self._reader = FrameReader(TO_HUB)
+        self._reader = FrameReader(TO_HUB, limit=max_message)
         self._outbox: deque[bytes | memoryview] = deque()
         self._more = Alarm()
         self.pieces_taken = 0  # of what did not leave at once: it grows as long as the worker takes what it is sent

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .._errors import RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed, probable_cause
+from .._errors import RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed
+from .._records import probable_cause
 from .._wire import failure
 from .._wire.messages import UNFIT
 from ..abc import WorkerSpec
@@ -132,6 +133,7 @@ class Supervisor:
             crew.dispatcher,
             crew.carry_out,
             cancel_grace=crew.options.cancel_grace,
+            max_message=crew.options.max_message,
             cleanups=crew.cleanups,
         )
         if self.closing:
@@ -139,7 +141,14 @@ class Supervisor:
         return worker
 
     def _setup(self) -> dict[str, Any]:
-        return {"name": self._crew.options.name, "seat": self.seat.index, "recipe": self._crew.recipe}
+        options = self._crew.options
+        return {
+            "name": options.name,
+            "seat": self.seat.index,
+            "max_message": options.max_message,
+            "safe": options.results is not None,
+            "recipe": self._crew.recipe,
+        }
 
     def _serve(self, slot: _StartSlot) -> None:
         """The worker has built its model."""
@@ -180,7 +189,7 @@ class Supervisor:
         ending = worker.ending
         if worker.welcome is not None and worker.welcome[0] == UNFIT:
             reason, report = worker.welcome[1]
-            cause = failure.load_failure(report)
+            cause = failure.load_failure(report, trusted=self._crew.options.results is None)
             if isinstance(cause, failure.RemoteFailure):
                 cause = RemoteError(cause.type_name, cause.message, cause.traceback, "call")
             words = failure.describe_failure(cause, stage="call")  # its own __str__ may raise

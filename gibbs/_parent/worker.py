@@ -16,9 +16,9 @@ import anyio
 from .._core.dispatch import Violation
 from .._core.ticket import Answer
 from .._records import Ending
-from .._wire import payload
+from .._wire import payload, safe
 from .._wire.frames import FrameError
-from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, UNFIT
+from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, TOO_LARGE, UNFIT
 from .insist import insist
 from .link import GONE, Link
 from .waiter import Alarm
@@ -65,10 +65,11 @@ class Worker:
         carry_out: Callable[[list[Order]], None],
         *,
         cancel_grace: float,
+        max_message: float,
         cleanups: Cleanups,
     ) -> None:
         self.process = process
-        self.link = Link(process)
+        self.link = Link(process, max_message=max_message)
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
         self.over: Over | None = None
         self.ending = Ending(how="unknown", certain=False)  # until it is known
@@ -247,8 +248,9 @@ class Worker:
         if kind == SKIPPED:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
-            assert kind in (ANSWER, FAILURE)
-            orders = self._dispatcher.answered(self._seat, link_id, Answer(kind == FAILURE, body))
+            assert kind in (ANSWER, FAILURE, TOO_LARGE)
+            answer = Answer(kind != ANSWER, body, left_behind=kind == TOO_LARGE)
+            orders = self._dispatcher.answered(self._seat, link_id, answer)
         if self._unwanted is not None and self._unwanted.link_id == link_id:
             self._unwanted = None  # that call is over
             self._alarm.ring()
@@ -272,7 +274,7 @@ def _no_message(error: FrameError | Violation) -> str:
 def _open_welcome(kind: int, body: bytes) -> Any:
     """What a new worker says of its model: as READY a dict, as UNFIT the reason and a failure. Raises Violation."""
     try:
-        said = payload.loads(body)
+        said = safe.loads(body, {})  # plain data, whoever it is that speaks
         if kind == READY:
             said["methods"], said["interruptible"]
         else:

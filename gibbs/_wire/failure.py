@@ -4,14 +4,14 @@ Knows the ladder: the exception's own pickle; its parts, put together without it
 rung is tried as a whole round trip in the worker, so that the hub does not meet what cannot be rebuilt. Must never know
 the public errors: `RemoteFailure` is the hub's to translate. Promises: neither side raises here, whatever the exception
 does; what comes out is a fresh object that is safe to raise in anybody's task, or a RemoteFailure; the worker's
-traceback always arrives, as text.
+traceback always arrives, as text; the words are capped, so that all of them fit into `WORDS` bytes.
 """
 
 from __future__ import annotations
 
 import sys
 
-from . import payload
+from . import payload, safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_MESSAGE = 8_000  # characters
+WORDS = 1 << 19  # bytes; more than all of the following in UTF-8
+_NAME = 500  # characters
+_MESSAGE = 8_000
 _TRACEBACK = 64_000
+_NOTES = 8_000  # all together
 _SCALARS = (str, int, float, bool, bytes, complex, type(None))
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by Python code
 
@@ -45,25 +48,33 @@ class RemoteFailure:
         return f"<RemoteFailure in the {self.stage}: {self.type_name}: {self.message[:80]}>"
 
 
-def dump_failure(error: BaseException, *, stage: str, where: str) -> bytes:
-    """The exception as bytes. Never raises. `where` names the worker, for the note that the caller will read."""
+def dump_failure(error: BaseException, *, stage: str, where: str, longest: float = sys.maxsize) -> bytes:
+    """The exception as bytes. Never raises. `where` names the worker, for the note that the caller will read.
+
+    It travels as itself if that takes no more than `longest` bytes, else in words, which take up to WORDS more.
+    """
     try:
         words = describe_failure(error, stage=stage)
-        body = _travelling(error) if stage == "call" else None
-        return payload.dumps((words.type_name, words.message, words.traceback, stage, where, _notes_of(error), body))
+        body = _travelling(error) if stage == "call" and longest > 0 else None
+        if body is not None and len(body) > longest:
+            body = None
+        return safe.dumps((words.type_name, words.message, words.traceback, stage, where, _notes_of(error), body))
     except BaseException as problem:  # noqa: BLE001 - no memory, or an interrupt: the request still needs an answer
         name, reason = _type_name(error), _type_name(problem)
-        return payload.dumps((name, "", f"(lost: {reason})", stage, where, [], None))
+        return safe.dumps((name, "", f"(lost: {reason})", stage, where, [], None))
 
 
-def load_failure(body: bytes | bytearray | memoryview) -> BaseException | RemoteFailure:
-    """A new exception for this caller, or what is known of it. Never raises: an exception's class may run any code here."""
+def load_failure(body: bytes | bytearray | memoryview, *, trusted: bool = True) -> BaseException | RemoteFailure:
+    """A new exception for this caller, or what is known of it. Never raises: an exception's class may run any code here.
+
+    Of a worker that is not `trusted` the words are read, which run none.
+    """
     try:
-        type_name, message, traceback, stage, where, notes, travelling = payload.loads(body)
+        type_name, message, traceback, stage, where, notes, travelling = safe.loads(body, {})
         words = RemoteFailure(type_name, message, traceback, stage)
     except BaseException as problem:  # noqa: BLE001 - no dump_failure made this
         return describe_failure(problem, stage="result")
-    if travelling is None:
+    if travelling is None or not trusted:
         return words
     try:
         error: BaseException = payload.loads(travelling)
@@ -196,12 +207,17 @@ def _traceback_of(error: BaseException) -> str:
 
 def _type_name(error: BaseException) -> str:
     cls = type(error)
-    return _attempt(lambda: f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins."), "<unknown>")
+    return _attempt(
+        lambda: _capped(f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins."), _NAME), "<unknown>"
+    )
 
 
 def _notes_of(error: BaseException) -> list[str]:
     notes: list[object] = _attempt(lambda: list(error.__notes__), [])
-    return _attempt(lambda: [str.__str__(note) for note in notes if isinstance(note, str)], [])
+    texts: list[str] = _attempt(lambda: [str.__str__(note) for note in notes if isinstance(note, str)], [])
+    if sum(map(len, texts)) <= _NOTES:
+        return texts
+    return [_capped("\n".join(texts), _NOTES)]
 
 
 def _capped(text: str, limit: int) -> str:

@@ -3,7 +3,7 @@
 Knows the header: magic, version, kind, link id, length of the body. Must never know what a body means: it is opened in the
 task that asked for it (a peer that unpickled in its reader handed answers to the wrong callers). Promises: any split of
 the same bytes gives the same messages; bytes that are no message raise FrameError and nothing else; nothing is allocated
-on the word of a header, since a body is collected as it comes.
+on the word of a header, since a body is collected as it comes, and one that claims more than the limit is refused at once.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ _HEADER = Struct("<2sBBQQ")
 _MAGIC = b"gB"
 _VERSION = 1
 HEADER_SIZE = _HEADER.size
-
-# No message of a working peer is longer; a header that claims more is garbage which happens to begin like one.
-MAX_BODY = 1 << 40
+_NO_LIMIT = (1 << 64) - 1  # what a header can say
 
 
 class FrameError(Exception):
@@ -36,13 +34,14 @@ def encode_header(kind: int, link_id: int, length: int) -> bytes:
 class FrameReader:
     """Collects bytes and gives whole messages back: `(kind, link_id, body)`.
 
-    `kinds` are those that may come from the other side; any other is a FrameError.
+    `kinds` are those that may come from the other side, `limit` is how many bytes a body may have; all else is a FrameError.
     """
 
-    __slots__ = ("_buffer", "_kinds", "broken")
+    __slots__ = ("_buffer", "_kinds", "_limit", "broken")
 
-    def __init__(self, kinds: frozenset[int]) -> None:
+    def __init__(self, kinds: frozenset[int], *, limit: float = _NO_LIMIT) -> None:
         self._kinds = kinds
+        self._limit = limit
         self._buffer = bytearray()
         self.broken: FrameError | None = None  # what stands behind the last whole message; nothing can follow it
 
@@ -66,7 +65,7 @@ class FrameReader:
         with memoryview(buffer) as view:
             while len(view) - start >= HEADER_SIZE:
                 magic, version, kind, link_id, length = _HEADER.unpack_from(view, start)
-                if magic != _MAGIC or version != _VERSION or kind not in self._kinds or length > MAX_BODY:
+                if magic != _MAGIC or version != _VERSION or kind not in self._kinds or length > self._limit:
                     self.broken = FrameError(f"not a message: {bytes(view[start : start + HEADER_SIZE])!r}")
                     if not messages:
                         raise self.broken

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # A payload's first byte says who reads it. A plain pickle begins with its own PROTO, so nothing is put before it and a large
 # one is not copied.
-_PLAIN = 0x80
+PLAIN = 0x80
 _BY_VALUE = 0x01
 
 # How a pickle begins a name in that module: SHORT_BINUNICODE, the length, the text, MEMOIZE. A longer text that contains the
@@ -72,7 +72,7 @@ def dumps(value: object) -> bytes:
 def loads(body: bytes | bytearray | memoryview) -> Any:
     """The object again. May raise anything at all, SystemExit too: it runs what the object's classes define."""
     flavour = body[0] if body else None
-    if flavour == _PLAIN:
+    if flavour == PLAIN:
         return _loads(body)
     if flavour == _BY_VALUE:
         stream = BytesIO(body)

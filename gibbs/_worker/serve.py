@@ -11,14 +11,15 @@ import os
 import sys
 
 from .._model import Interrupted
-from .._wire import failure, payload
-from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, UNFIT
+from .._wire import payload, safe
+from .._wire.messages import CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, UNFIT
 from .._wire.page import map_page, private_page
 from .._wire.recipe import Recipe
 from . import lifeline
 from .build import Unfit, build, describe
 from .inbox import Channel, DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
+from .voice import Voice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,18 +56,17 @@ def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | N
     else:
         inbox = DirectInbox(channel, shared)
         guard.watch(stream)
-    where = f"{setup['name']!r}, worker {setup['seat']} (pid {os.getpid()})"
+    voice = Voice(setup)
     try:
         recipe = Recipe(setup["recipe"])
         recipe.install()
         model = build(recipe)
         about = describe(model)
     except Unfit as unfit:
-        report = failure.dump_failure(unfit.error, stage="call", where=where)
-        channel.send(UNFIT, 0, payload.dumps((unfit.reason, report)))
+        channel.send(UNFIT, 0, safe.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return
-    channel.send(READY, 0, payload.dumps(about))
-    Service(model, about["methods"], channel, inbox, interrupter, where).run()
+    channel.send(READY, 0, safe.dumps(about))
+    Service(model, about["methods"], channel, inbox, interrupter, voice).run()
 
 
 class Service:
@@ -79,7 +79,7 @@ class Service:
         channel: Channel,
         inbox: DirectInbox | InBandInbox,
         interrupter: Interrupter,
-        where: str,
+        voice: Voice,
     ) -> None:
         self._model = model
         # Refused in the caller too, but for requests that came before the first worker was ready.
@@ -87,7 +87,7 @@ class Service:
         self._channel = channel
         self._inbox = inbox
         self._interrupter = interrupter
-        self._where = where
+        self._voice = voice
 
     def run(self) -> None:
         """Answer requests until the hub says LEAVE."""
@@ -132,11 +132,8 @@ class Service:
             self._after_interrupt()
             return SKIPPED, link_id, b""  # whatever the model made of it: nobody waits for this request
         if error is not None:
-            return FAILURE, link_id, failure.dump_failure(error, stage=stage, where=self._where)
-        try:
-            return ANSWER, link_id, payload.dumps(value)
-        except BaseException as exc:  # noqa: BLE001 - a result's __reduce__ may raise anything
-            return FAILURE, link_id, failure.dump_failure(exc, stage="result", where=self._where)
+            return FAILURE, link_id, self._voice.failure(error, stage)
+        return self._voice.result(link_id, value)
 
     def _after_interrupt(self) -> None:
         """Let the model repair itself; one that cannot says so by raising, and is replaced."""

@@ -5,6 +5,7 @@ Knows the wire, with and without a side channel. Decides nothing: a check says w
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,14 @@ class HubEnd:
     async def shake_hands(self, factory: Callable[..., object], *args: object) -> int:
         """SETUP, and what answers it: READY or UNFIT."""
         recipe = write_recipe(factory, args)
-        setup = {"name": "check", "seat": 0, "recipe": recipe, "in_band": self.process.side is None}
+        setup = {
+            "name": "check",
+            "seat": 0,
+            "max_message": math.inf,
+            "safe": False,
+            "recipe": recipe,
+            "in_band": self.process.side is None,
+        }
         await self.say(SETUP, 0, payload.dumps(setup))
         kind, _, body = await self.hear()
         if kind not in (READY, UNFIT):

@@ -11,7 +11,7 @@ import pytest
 
 import gibbs
 from gibbs import _errors, _records
-from gibbs._errors import probable_cause
+from gibbs._records import probable_cause
 
 START_FAILED = gibbs.WorkerStartFailed(
     "Toy", 1, "exited", exit_code=3, stderr_tail="no such file\n", detail="the process exited with status 3"
@@ -37,6 +37,7 @@ EXAMPLES = [
     gibbs.WorkerCrashed("Toy", None, 2, 1),
     CRASHED,
     gibbs.RemoteError("SystemExit", "3", "Traceback ...", "call"),
+    gibbs.MessageTooLarge("Toy", "request", 2_000_000, 1_048_576),
     gibbs.RestartsExhausted("Toy", ()),
     gibbs.RestartsExhausted("Toy", (START_FAILED, CRASHED)),
     gibbs.RecursiveStart("Toy"),
@@ -147,6 +148,11 @@ class Derived(gibbs.RecursiveStart):
         (gibbs.RemoteError("SystemExit", "3", "", "call"), ["SystemExit: 3", "the model raised"]),
         (gibbs.RemoteError("EOFError", "", "", "arguments"), ["EOFError", "arguments could not be loaded"]),
         (gibbs.RemoteError("m.Odd", "no", "", "result"), ["m.Odd: no", "result could not be brought back"]),
+        (
+            gibbs.MessageTooLarge("Toy", "request", 9, 4),
+            ["'Toy'", "request", "9 bytes", "max_message=4", "nothing was sent"],
+        ),
+        (gibbs.MessageTooLarge("Toy", "result", 9, 4), ["result", "the call has run", "larger max_message"]),
         (gibbs.RestartsExhausted("Toy", ()), ["'Toy'", "gave up", "RestartPolicy"]),
         (gibbs.RestartsExhausted("Toy", (START_FAILED, CRASHED)), ["'Toy'", "RestartPolicy", f"last one: {CRASHED}"]),
         (gibbs.RecursiveStart("Toy"), ["'Toy'", "a worker is importing", '`if __name__ == "__main__":`']),

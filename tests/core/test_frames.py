@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gibbs._wire.frames import HEADER_SIZE, MAX_BODY, FrameError, FrameReader, encode, encode_header
+from gibbs._wire.frames import HEADER_SIZE, FrameError, FrameReader, encode, encode_header
 from gibbs._wire.messages import TO_HUB, TO_WORKER
 
 KINDS = frozenset({2, 16, 200})
@@ -128,7 +128,7 @@ def test_a_wrong_header_is_an_error_before_its_body_has_come():
         FrameReader(TO_HUB).feed(encode_header(2, 1, 10**9))
 
 
-@pytest.mark.parametrize("length", [1 << 30, 1 << 39, MAX_BODY])
+@pytest.mark.parametrize("length", [1 << 30, 1 << 39, 1 << 63, BIGGEST_ID])
 def test_nothing_is_allocated_on_the_word_of_a_header(length):
     reader = FrameReader(KINDS)
     tracemalloc.start()
@@ -143,10 +143,14 @@ def test_nothing_is_allocated_on_the_word_of_a_header(length):
     assert not reader.in_step
 
 
-@pytest.mark.parametrize("length", [MAX_BODY + 1, (1 << 63) - 1, 1 << 63, BIGGEST_ID])
-def test_a_length_that_no_peer_would_send_is_an_error(length):
+@pytest.mark.parametrize("length", [1001, (1 << 63) - 1, 1 << 63, BIGGEST_ID])
+def test_a_header_that_claims_more_than_the_limit_is_an_error_at_once(length):
     with pytest.raises(FrameError):
-        FrameReader(KINDS).feed(encode_header(2, 1, length))
+        FrameReader(KINDS, limit=1000).feed(encode_header(2, 1, length))
+
+
+def test_a_message_of_just_the_limit_is_taken():
+    assert FrameReader(KINDS, limit=4).feed(encode(2, 1, b"body")) == [(2, 1, b"body")]
 
 
 @given(garbage=st.binary(max_size=200))

@@ -71,7 +71,7 @@ async def test_a_factory_that_cannot_be_pickled_starts_nothing():
 
 # ---- numbers
 
-WHOLE = {"workers": 1, "ready": 0, "start_concurrency": 1, "max_pending": 0}
+WHOLE = {"workers": 1, "ready": 0, "start_concurrency": 1, "max_pending": 0, "max_message": 1 << 20}
 SECONDS = {"start_timeout": 0, "close_timeout": 0, "cancel_grace": 0}
 NUMBERS = WHOLE | SECONDS
 
@@ -98,7 +98,7 @@ def test_what_is_too_small_is_refused(name, below):
     assert repr(value) in message
 
 
-@pytest.mark.parametrize("name", [*SECONDS, "max_pending"])
+@pytest.mark.parametrize("name", [*SECONDS, "max_pending", "max_message"])
 @pytest.mark.parametrize("value", [math.nan, -math.inf, -0.5])
 def test_nan_and_what_is_negative_are_refused(name, value):
     message = refuse(ValueError, **{name: value})
@@ -131,6 +131,16 @@ def test_half_a_place_in_the_queue_is_none():
     assert "max_pending must be a whole number ≥ 0 or math.inf, not 1.5" in refuse(ValueError, max_pending=1.5)
 
 
+def test_a_message_must_have_room_for_words():
+    expected = "max_message must be a whole number of bytes ≥ 1048576 or math.inf, not 1000"
+    assert expected in refuse(ValueError, max_message=1000)
+
+
+@pytest.mark.parametrize("value", ["safe", gibbs.Safe, [Model], True])
+def test_results_are_trusted_or_safe(value):
+    assert f"results must be None or a gibbs.Safe, not {value!r}" in refuse(TypeError, results=value)
+
+
 @pytest.mark.parametrize("value", [3, HUGE])
 def test_more_ready_workers_than_workers_are_refused(value):
     message = refuse(ValueError, workers=2, ready=value)
@@ -160,6 +170,11 @@ def test_all_is_the_only_word_for_ready(value):
         {"max_pending": 0},
         {"max_pending": 3.0},
         {"max_pending": math.inf},
+        {"max_message": 1 << 20},
+        {"max_message": math.inf},
+        {"results": None},
+        {"results": gibbs.Safe()},
+        {"results": gibbs.Safe(allow=[Model])},
         {"cancel_grace": 0},
         {"cancel_grace": math.inf},
         {"on_cancel": None},
@@ -229,7 +244,7 @@ def test_a_misspelt_option_is_refused():
 
 def test_each_option_is_looked_at_here():
     """Fails when `open_hub` learns a new one."""
-    looked_at = {*NUMBERS, "name", "launcher", "restarts", "on_cancel", "abandon_on_cancel"}
+    looked_at = {*NUMBERS, "name", "launcher", "restarts", "results", "on_cancel", "abandon_on_cancel"}
     parameters = inspect.signature(gibbs.open_hub).parameters.values()
     assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == looked_at
 

@@ -145,6 +145,7 @@ DOCSTRINGS = {
     "gibbs.Calls.using": HUB,
     "gibbs.LocalLauncher": OPENED,
     "gibbs.RestartPolicy": OPENED,
+    "gibbs.Safe": OPENED,
     "gibbs.function": COROUTINE,
     "gibbs.open_hub": COROUTINE,
     "gibbs.testing.ScriptedLauncher": SCRIPTED,

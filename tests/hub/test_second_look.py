@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import signal
 import socket
 import ssl
@@ -246,7 +247,7 @@ async def test_a_supervisor_that_is_cancelled_natively_cancels_the_body_and_is_t
 @asynccontextmanager
 async def link_over(stream):
     try:
-        yield Link(SimpleNamespace(stream=stream, side=None))
+        yield Link(SimpleNamespace(stream=stream, side=None), max_message=math.inf)
     finally:
         await stream.aclose()
 

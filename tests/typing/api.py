@@ -95,6 +95,8 @@ async def opening() -> None:
         start_concurrency=2,
         close_timeout=1.5,
         max_pending=0,
+        max_message=1 << 20,
+        results=gibbs.Safe(allow=[Model]),
         on_cancel="interrupt",
         cancel_grace=0.5,
         abandon_on_cancel=False,

@@ -1,0 +1,42 @@
+"""How a worker puts results and exceptions into messages: as its hub said that it will open them.
+
+Knows what the hub said in SETUP: how long a message may be, and whether it opens pickles. Promises that nothing is longer, and that
+neither a result nor an exception, whatever their own code does, makes it raise.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .._wire import failure, payload, safe
+from .._wire.messages import ANSWER, FAILURE, TOO_LARGE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Voice:
+    """One worker's way of answering."""
+
+    __slots__ = ("_dumps", "_limit", "_longest", "_where")
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        self._where = f"{setup['name']!r}, worker {setup['seat']} (pid {os.getpid()})"
+        self._limit = setup["max_message"]
+        self._longest = 0 if setup["safe"] else self._limit - failure.WORDS
+        self._dumps = safe.dumps if setup["safe"] else payload.dumps
+
+    def result(self, link_id: int, value: object) -> tuple[int, int, bytes]:
+        """The message with this result, or with the reason why it cannot be brought back."""
+        try:
+            body = self._dumps(value)
+        except BaseException as exc:  # noqa: BLE001 - a result's __reduce__ may raise anything
+            return FAILURE, link_id, self.failure(exc, "result")
+        if len(body) > self._limit:
+            return TOO_LARGE, link_id, len(body).to_bytes(8, "little")
+        return ANSWER, link_id, body
+
+    def failure(self, error: BaseException, stage: str) -> bytes:
+        """The exception as bytes."""
+        return failure.dump_failure(error, stage=stage, where=self._where, longest=self._longest)

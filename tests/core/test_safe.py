@@ -1,0 +1,286 @@
+"""What gibbs.Safe opens, what it refuses, and that nothing of what it refuses has run."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import datetime
+import decimal
+import enum
+import fractions
+import ipaddress
+import os
+import pickle
+import types
+import uuid
+from dataclasses import dataclass
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gibbs
+from gibbs._wire import payload
+from gibbs._wire.failure import RemoteFailure, dump_failure, load_failure
+from gibbs._wire.safe import array, by_name, dumps, loads, names_of, scalar
+
+NOTHING_ALLOWED = names_of()
+RAN = []
+
+
+@dataclass
+class Picture:
+    width: int
+    pixels: object = None
+
+    class Inner:
+        pass
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Point(collections.namedtuple("Point", "x y")):
+    pass
+
+
+class Calls:
+    """Pickles as a call of any function."""
+
+    def __init__(self, f, *args):
+        self.call = f, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def runs_in_the_hub(*args):
+    RAN.append(args)
+
+
+def back(value, *allow):
+    return loads(dumps(value), names_of(allow))
+
+
+plain_data = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.complex_numbers(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+        | st.frozensets(st.integers(), max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+@given(plain_data)
+def test_plain_data_come_through_as_they_are(value):
+    assert back(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        bytearray(b"text"),
+        {1, 2},
+        slice(1, 2, 3),
+        ...,
+        collections.OrderedDict(a=1),
+        datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC),
+        datetime.timedelta(days=3),
+        datetime.time(1, 2),
+        decimal.Decimal("1.5"),
+        fractions.Fraction(1, 3),
+        uuid.UUID(int=7),
+        ipaddress.ip_address("127.0.0.2"),
+        ipaddress.ip_address("::1"),
+    ],
+    ids=repr,
+)
+def test_the_vocabulary_comes_through_as_it_is(value):
+    copy = back([value])[0]
+    assert copy == value
+    assert type(copy) is type(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        numpy.arange(6.0).reshape(2, 3),
+        numpy.asfortranarray(numpy.arange(6).reshape(2, 3)),
+        numpy.arange(10)[::3],
+        numpy.empty((0, 5), "f4"),
+        numpy.array(3.5),
+        numpy.array(["abc", "d"]),
+        numpy.array(["2026-11-24"], "datetime64[ns]"),
+        numpy.array([(1, 2.0)], [("a", "i4"), ("b", "f8", (2,))]),
+        numpy.array([True, False]),
+        numpy.array([1 + 2j], "c8"),
+    ],
+    ids=lambda value: f"{value.dtype}-{value.shape}",
+)
+def test_a_numpy_array_comes_through_with_its_kind_and_shape_and_can_be_written(value):
+    copy = back(value)
+    assert copy.dtype == value.dtype
+    assert copy.shape == value.shape
+    assert (copy == value).all()
+    assert copy.flags.writeable
+
+
+@pytest.mark.parametrize("value", [numpy.float32(1.5), numpy.int64(7), numpy.bool_(True), numpy.str_("abc")])
+def test_a_numpy_scalar_comes_through(value):
+    assert back(value) == value
+    assert type(back(value)) is type(value)
+
+
+def test_an_array_of_objects_is_refused_since_these_may_be_anything():
+    with pytest.raises(pickle.UnpicklingError, match="not allowed"):
+        back(numpy.array([object()]))
+    with pytest.raises(ValueError, match="objects"):
+        array("|O", (1,), b"\0" * 8)
+    with pytest.raises(ValueError, match="objects"):
+        scalar([("a", "|O")], b"\0" * 8)
+
+
+@pytest.mark.parametrize("forged", [("<f8", (3,), b"\0" * 8), ("<f8", (1,), b"\0" * 7), ("<f8", (1 << 60,), b"\0" * 8)])
+def test_an_array_whose_bytes_do_not_fit_is_an_error(forged):
+    with pytest.raises(ValueError):
+        array(*forged)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Calls(runs_in_the_hub, 1), "runs_in_the_hub"),
+        (Calls(os.system, "true"), "system"),
+        (Calls(eval, "1"), "eval"),
+        (Calls(getattr, (), "__class__"), "getattr"),
+        (Calls(__import__, "os"), "__import__"),
+        (Calls(exec, ""), "exec"),
+        (os.system, "system"),
+        (Picture(1), "Picture"),
+        (Colour.RED, "Colour"),
+        (object(), "object"),
+        (ValueError("x"), "ValueError"),
+        (range(10**12), "range"),
+        (types.SimpleNamespace(a=1), "SimpleNamespace"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_allowed_is_refused_by_name_and_nothing_of_it_has_run(value, name):
+    RAN.clear()
+    with pytest.raises(pickle.UnpicklingError, match=rf"{name}, which is not allowed.*gibbs\.Safe"):
+        back({"deep": [value]})
+    assert not RAN
+
+
+def test_a_name_is_never_imported_on_a_workers_word(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(pickle.UnpicklingError, match=r"planted\.attribute"):
+        loads(b"\x80\x05\x8c\x07planted\x8c\tattribute\x93.", NOTHING_ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Picture(3, numpy.arange(3)), Colour.RED, Point(1, 2), Picture, runs_in_the_hub],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_allowed_comes_through_as_the_very_class(value):
+    copy = back(value, Picture, Colour, Point, runs_in_the_hub)
+    assert repr(copy) == repr(value)
+    assert type(copy) is type(value)
+
+
+def test_allowing_a_class_does_not_allow_what_is_in_it():
+    with pytest.raises(pickle.UnpicklingError, match="Inner"):
+        back(Picture.Inner(), Picture)
+
+
+def test_a_class_of_the_main_module_is_found_by_its_name_in_the_hubs_own_table(monkeypatch):
+    there = type("Result", (Picture,), {"__module__": "__main__"})  # as cloudpickle made it in a worker
+    here = type("Result", (Picture,), {"__module__": "__main__"})
+    copy = back(there(7), here)
+    assert type(copy) is here
+    assert copy.width == 7
+    with pytest.raises(pickle.UnpicklingError, match=r"__main__\.Result"):
+        back(there(7))
+
+
+def test_the_stand_in_for_a_name_leads_to_what_the_user_allowed_and_to_nothing_else():
+    names = names_of([Picture])
+    asks = names["gibbs._wire.safe", "by_name"]
+    assert asks(Picture.__module__, "Picture") is Picture
+    for module, name in [("builtins", "complex"), ("builtins", "eval"), ("gibbs._wire.safe", "by_name")]:
+        with pytest.raises(pickle.UnpicklingError):
+            asks(module, name)
+    with pytest.raises(pickle.UnpicklingError):
+        by_name("builtins", "eval")
+
+
+def test_a_body_that_was_pickled_by_value_is_refused_unread():
+    body = payload.dumps(lambda: 1)
+    assert body[0] != payload.PLAIN
+    with pytest.raises(pickle.UnpicklingError, match="by value"):
+        loads(body, NOTHING_ALLOWED)
+
+
+@given(st.binary(max_size=60).filter(lambda body: not {ord("r"), 0x96} & {*body}))  # these two say how much to allocate
+def test_garbage_is_data_or_an_error_and_never_a_call(garbage):
+    RAN.clear()
+    with contextlib.suppress(Exception):
+        loads(b"\x80\x05" + garbage, NOTHING_ALLOWED)
+    assert not RAN
+
+
+def test_of_an_exception_only_the_words_are_read():
+    body = dump_failure(Boom("no", 3), stage="call", where="a worker")
+    RAN.clear()
+    told = load_failure(body, trusted=False)
+    assert isinstance(told, RemoteFailure)
+    assert told.type_name.endswith("Boom")
+    assert "no" in told.message
+    assert "Boom" in told.traceback
+    assert not RAN
+    assert isinstance(load_failure(body), Boom)
+    assert RAN
+
+
+def test_even_of_a_trusted_worker_the_words_of_a_failure_run_nothing():
+    RAN.clear()
+    told = load_failure(payload.dumps(("Name", Calls(runs_in_the_hub), "", "call", "", [], None)))
+    assert isinstance(told, RemoteFailure)
+    assert "not allowed" in told.message
+    assert not RAN
+
+
+class Boom(Exception):
+    def __reduce__(self):
+        return rebuilt, self.args
+
+
+def rebuilt(*args):
+    RAN.append(args)
+    return Boom(*args)
+
+
+@pytest.mark.parametrize("allow", ["Picture", Picture, 3, None, [3], ["Picture"], [Picture(1)], [None]])
+def test_what_cannot_be_allowed_is_refused_at_once(allow):
+    with pytest.raises(TypeError, match="allow"):
+        gibbs.Safe(allow=allow)
+
+
+def test_a_list_of_allowed_classes_may_change_later_without_effect():
+    allow = [Picture]
+    safe = gibbs.Safe(allow=allow)
+    allow.append(Colour)
+    assert safe.allow == (Picture,)
