@@ -16,7 +16,7 @@ import anyio
 from .._core.dispatch import Violation
 from .._core.ticket import Answer
 from .._records import Ending
-from .._wire import payload, safe
+from .._wire import payload, plain
 from .._wire.frames import FrameError
 from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, TOO_LARGE, UNFIT
 from .insist import insist
@@ -274,7 +274,7 @@ def _no_message(error: FrameError | Violation) -> str:
 def _open_welcome(kind: int, body: bytes) -> Any:
     """What a new worker says of its model: as READY a dict, as UNFIT the reason and a failure. Raises Violation."""
     try:
-        said = safe.loads(body, {})  # plain data, whoever it is that speaks
+        said = plain.loads(body)
         if kind == READY:
             said["methods"], said["interruptible"]
         else:

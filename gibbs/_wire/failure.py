@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from . import payload, safe
+from . import payload, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def dump_failure(error: BaseException, *, stage: str, where: str, longest: float
         body = _travelling(error) if stage == "call" and longest > 0 else None
         if body is not None and len(body) > longest:
             body = None
-        return safe.dumps((words.type_name, words.message, words.traceback, stage, where, _notes_of(error), body))
+        return plain.dumps((words.type_name, words.message, words.traceback, stage, where, _notes_of(error), body))
     except BaseException as problem:  # noqa: BLE001 - no memory, or an interrupt: the request still needs an answer
         name, reason = _type_name(error), _type_name(problem)
-        return safe.dumps((name, "", f"(lost: {reason})", stage, where, [], None))
+        return plain.dumps((name, "", f"(lost: {reason})", stage, where, [], None))
 
 
 def load_failure(body: bytes | bytearray | memoryview, *, trusted: bool = True) -> BaseException | RemoteFailure:
@@ -70,7 +70,7 @@ def load_failure(body: bytes | bytearray | memoryview, *, trusted: bool = True) 
     Of a worker that is not `trusted` the words are read, which run none.
     """
     try:
-        type_name, message, traceback, stage, where, notes, travelling = safe.loads(body, {})
+        type_name, message, traceback, stage, where, notes, travelling = plain.loads(body)
         words = RemoteFailure(type_name, message, traceback, stage)
     except BaseException as problem:  # noqa: BLE001 - no dump_failure made this
         return describe_failure(problem, stage="result")

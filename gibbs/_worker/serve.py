@@ -11,7 +11,7 @@ import os
 import sys
 
 from .._model import Interrupted
-from .._wire import payload, safe
+from .._wire import payload, plain
 from .._wire.messages import CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, UNFIT
 from .._wire.page import map_page, private_page
 from .._wire.recipe import Recipe
@@ -63,9 +63,9 @@ def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | N
         model = build(recipe)
         about = describe(model)
     except Unfit as unfit:
-        channel.send(UNFIT, 0, safe.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
+        channel.send(UNFIT, 0, plain.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return
-    channel.send(READY, 0, safe.dumps(about))
+    channel.send(READY, 0, plain.dumps(about))
     Service(model, about["methods"], channel, inbox, interrupter, voice).run()
 
 

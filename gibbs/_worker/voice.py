@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from .._wire import failure, payload, safe
+from .._wire import failure, payload, plain
 from .._wire.messages import ANSWER, FAILURE, TOO_LARGE
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ class Voice:
         self._where = f"{setup['name']!r}, worker {setup['seat']} (pid {os.getpid()})"
         self._limit = setup["max_message"]
         self._longest = 0 if setup["safe"] else self._limit - failure.WORDS
-        self._dumps = safe.dumps if setup["safe"] else payload.dumps
+        self._dumps = plain.dumps if setup["safe"] else payload.dumps
 
     def result(self, link_id: int, value: object) -> tuple[int, int, bytes]:
         """The message with this result, or with the reason why it cannot be brought back."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .._wire import payload, safe
+from .._wire import payload, plain
 from .._wire.failure import dump_failure
 from .._wire.frames import encode
 from .._wire.messages import ANSWER, FAILURE, READY, SETUP, SKIPPED, UNFIT
@@ -126,13 +126,13 @@ class ScriptedWorker(MemoryProcess):
         if interruptible is None:
             interruptible = bool(getattr(self.model, "interruptible", False))
         about = {"methods": _methods_of(self.model) if methods is None else methods, "interruptible": interruptible}
-        await self.say(encode(READY, 0, safe.dumps(about)))
+        await self.say(encode(READY, 0, plain.dumps(about)))
 
     async def unfit(self, error: BaseException, *, reason: str = "model") -> None:
         """Say that no model came of it."""
         await self._receive_setup()
         report = dump_failure(error, stage="call", where=str(self))
-        await self.say(encode(UNFIT, 0, safe.dumps((reason, report))))
+        await self.say(encode(UNFIT, 0, plain.dumps((reason, report))))
 
     def begin(self, link_id: int) -> bool:
         """Mark a request as begun, as the page would tell; False if the hub withdrew it first."""

@@ -21,11 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gibbs
-from gibbs._wire import payload
+from gibbs._wire import payload, plain
 from gibbs._wire.failure import RemoteFailure, dump_failure, load_failure
-from gibbs._wire.safe import array, by_name, dumps, loads, names_of, scalar
+from gibbs._wire.plain import array, by_name, dumps, fraction, scalar
+from gibbs._wire.safe import loads, names_of
 
-NOTHING_ALLOWED = names_of()
+NOTHING_ALLOWED = names_of([])
 RAN = []
 
 
@@ -216,15 +217,73 @@ def test_a_class_of_the_main_module_is_found_by_its_name_in_the_hubs_own_table(m
         back(there(7))
 
 
-def test_the_stand_in_for_a_name_leads_to_what_the_user_allowed_and_to_nothing_else():
-    names = names_of([Picture])
-    asks = names["gibbs._wire.safe", "by_name"]
-    assert asks(Picture.__module__, "Picture") is Picture
-    for module, name in [("builtins", "complex"), ("builtins", "eval"), ("gibbs._wire.safe", "by_name")]:
-        with pytest.raises(pickle.UnpicklingError):
-            asks(module, name)
-    with pytest.raises(pickle.UnpicklingError):
-        by_name("builtins", "eval")
+class Forged:
+    """Pickles as the pieces of a pickle that no pickler writes."""
+
+    def __init__(self, *pieces):
+        self.body = b"\x80\x05" + b"".join(pieces) + b"."
+
+
+def named(module, name):
+    return b"".join(b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, name)) + b"\x93"
+
+
+STATE = b"}\x8c\x05admin\x88s"  # {"admin": True}
+
+
+def state_of_slots(name):
+    return b"N}\x8c" + bytes([len(name)]) + name.encode() + b"\x88s\x86"  # (None, {name: True})
+
+
+@pytest.mark.parametrize("state", [STATE, state_of_slots("admin")], ids=["dict", "slots"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        named(__name__, "Picture"),
+        named(__name__, "runs_in_the_hub"),
+        named("gibbs._wire.plain", "array"),
+        named("gibbs._wire.plain", "by_name"),
+        named("decimal", "Decimal"),
+        named("collections", "OrderedDict"),
+    ],
+)
+def test_no_state_can_be_given_to_a_class_or_a_function(target, state):
+    body = Forged(target, state, b"b").body
+    with pytest.raises((pickle.UnpicklingError, TypeError, AttributeError)):
+        loads(body, names_of([Picture, runs_in_the_hub]))
+    assert callable(loads(pickle.dumps(array, 5), NOTHING_ALLOWED))
+    for one in (Picture, runs_in_the_hub, plain.array, plain.by_name, plain._Maker, decimal.Decimal):
+        assert not hasattr(one, "admin")
+
+
+def test_the_defaults_of_a_maker_cannot_be_set():
+    for name in ("__defaults__", "__kwdefaults__", "__code__", "__func__", "__self__"):
+        body = Forged(named("gibbs._wire.plain", "array"), state_of_slots(name), b"b").body
+        with pytest.raises((TypeError, AttributeError)):
+            loads(body, NOTHING_ALLOWED)
+    assert array.__defaults__ is None
+
+
+def test_an_instance_of_an_allowed_class_gets_its_state():
+    body = Forged(named(__name__, "Picture"), b")\x81", STATE, b"b").body
+    assert loads(body, names_of([Picture])).admin is True
+    assert not hasattr(Picture, "admin")
+
+
+def test_a_fraction_cannot_be_made_from_text():
+    with pytest.raises(TypeError):
+        fraction("1e1000000000", 1)
+
+
+@pytest.mark.parametrize("name", [("builtins", "complex"), ("builtins", "eval"), (plain.__name__, "array")])
+@pytest.mark.parametrize("allow", [[], [Picture]])
+def test_the_stand_in_for_a_name_leads_to_what_the_user_allowed_and_else_no_further_than_a_name(name, allow):
+    body = pickle.dumps(Calls(by_name, *name), 5)
+    if name == ("builtins", "eval"):
+        with pytest.raises(pickle.UnpicklingError, match="eval, which is not allowed"):
+            loads(body, names_of(allow))
+    else:
+        assert callable(loads(body, names_of(allow)))
 
 
 def test_a_body_that_was_pickled_by_value_is_refused_unread():
