@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge, RemoteError
+from ._parent.insist import insist
 from ._parent.waiter import waiter_factory
 from ._wire import failure, payload, safe
 
@@ -109,11 +110,15 @@ class Desk:
         raise error
 
     async def _released(self, ticket: Ticket) -> None:
-        """Wait until no worker has to do with a cancelled request any more."""
-        waiter = self._new_waiter()
-        ticket.released = waiter.wake
-        with anyio.CancelScope(shield=True):
-            await waiter.wait()
+        """Wait until no worker has to do with a cancelled request any more, however often its caller is cancelled."""
+
+        async def wait() -> None:
+            if ticket.seat is not None:
+                waiter = self._new_waiter()  # anew each time: a native cancellation leaves a dead one
+                ticket.released = waiter.wake
+                await waiter.wait()
+
+        await insist(wait)
 
     async def drain(self) -> None:
         self.check_place()

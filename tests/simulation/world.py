@@ -12,12 +12,10 @@ runs its callbacks in order; what is left to chance there is the iteration of se
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
 import random
-import selectors
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -35,53 +33,10 @@ from gibbs._wire import payload
 from gibbs._wire.frames import encode
 from gibbs._wire.messages import ANSWER, READY, SKIPPED, UNFIT
 from gibbs.testing import ScriptedLauncher, ScriptedWorker
+from tests.clocks import VirtualTimeLoop
 from tests.simulation.history import CALM_IN, History, f, name_of, number_of, recording
 
 # ------------------------------------------------------------------------------------------------------------- the loops
-
-
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """asyncio whose clock jumps to the next timer when nothing is ready, and whose tasks are equal from run to run."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        self._tasks_made = 0
-        self.complaints: list[str] = []
-        super().__init__(_JumpingSelector(self))
-        self.set_task_factory(self._make_task)
-        self.set_exception_handler(lambda _, context: self.complaints.append(str(context)))
-
-    def time(self) -> float:
-        return self._now
-
-    def jump(self, seconds: float) -> None:
-        self._now += seconds
-
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        self._tasks_made += 1
-        task = _Task(coro, loop=loop, **options)
-        task.ordinal = self._tasks_made
-        return task
-
-
-class _Task(asyncio.Task):  # type: ignore[type-arg]
-    ordinal = 0
-
-    def __hash__(self) -> int:
-        return self.ordinal
-
-
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
-    def __init__(self, loop: VirtualTimeLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            raise RuntimeError("every task waits, and no timer is set: this world has stopped")
-        if timeout > 0:
-            self._loop.jump(timeout)
-        return super().select(0)
 
 
 @contextmanager
