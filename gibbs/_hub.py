@@ -241,11 +241,12 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
                     yield hub
             except BaseException as error:  # noqa: BLE001 - raised again below, when no process is left
                 body_error = error
-            crew.close(patience)
             try:
+                crew.close(patience)
                 await insist(crew.gone, on_cut=partial(crew.close, 0.0))
-            except BaseException as native:  # noqa: BLE001 - as above
+            except BaseException as native:  # noqa: BLE001 - as above; or one more Ctrl-C, which can come between any two lines
                 body_error = native
+                crew.close(0.0)
     except Exception as error:  # the launcher's own, when its session is left: it must not hide the body's
         if crew is None:
             raise

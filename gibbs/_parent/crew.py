@@ -20,6 +20,7 @@ from .._core.seat import Seat, SeatState
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
 from .._records import HubStatistics
 from .cleanups import Cleanups
+from .own import own
 from .supervisor import Supervisor
 from .waiter import News
 
@@ -71,7 +72,8 @@ class Crew:
     def start(self, tg: TaskGroup) -> None:
         """Begin to fill the seats."""
         for supervisor in self.supervisors:
-            tg.start_soon(self._supervise, supervisor, name=f"gibbs {self.options.name} seat {supervisor.seat.index}")
+            name = f"gibbs {self.options.name} seat {supervisor.seat.index}"
+            tg.start_soon(own(self._supervise), supervisor, name=name)
 
     async def open(self) -> None:
         """Return when as many workers are ready as the options ask for. Raises WorkerStartFailed when they cannot be."""

@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..abc import Traits
 from .insist import insist
+from .own import own
 from .process import LocalProcess
 from .usable_cpus import usable_cpus
 
@@ -114,7 +115,8 @@ class LocalSession:
         try:
             await process.connect()
             if process.output is not None:
-                self._tg.start_soon(process.output.read_on, name=f"gibbs {spec.name} output of worker {spec.seat}")
+                name = f"gibbs {spec.name} output of worker {spec.seat}"
+                self._tg.start_soon(own(process.output.read_on), name=name)
         except BaseException:
             process.kill()
             with anyio.CancelScope(shield=True):

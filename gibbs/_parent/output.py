@@ -86,9 +86,9 @@ class Output:
 
         Does not wait for the end of the pipe: a forked grandchild can hold it open.
         """
+        self._scope.cancel()
         if self._fd < 0:
             return
-        self._scope.cancel()
         for _ in range(256):  # what a pipe can hold, and more; a grandchild may go on writing for ever
             if not self._read_once():
                 break
@@ -96,6 +96,12 @@ class Output:
         anyio.notify_closing(self._fd)
         os.close(self._fd)
         self._fd = -1
+
+    def disown(self) -> None:
+        """In a fork of the program: close this copy of the pipe, whose lines are the program's."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _read_once(self) -> bool:
         try:

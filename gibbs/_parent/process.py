@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from anyio.abc import UNIXSocketStream
 
@@ -64,6 +65,7 @@ class LocalProcess:
         self._side: SideChannel | None = None if page is None else watch.side(page)
         self._ending: Ending | None = None
         self._closed = False
+        _of_this_program.add(self)
 
     @classmethod
     def start(cls, spec: WorkerSpec, destination: Destination, env: dict[str, str]) -> LocalProcess:
@@ -168,9 +170,9 @@ class LocalProcess:
             self._watch.kill()
 
     def _cut_lifeline(self) -> None:
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        lifeline, self._lifeline = self._lifeline, -1
+        if lifeline >= 0:
+            os.close(lifeline)
 
     async def aclose(self) -> None:
         self.kill()
@@ -192,6 +194,32 @@ class LocalProcess:
         if self._ending is None:
             self._reap()
         self._watch.close()
+
+    def disown(self) -> None:
+        """Make sure that nothing which is done with this copy in a fork of the program can reach the program's worker."""
+        self._ending = Ending(how="unknown", certain=False)
+        self._cut_lifeline()
+        self._watch.disown()
+        self._socket.close()
+        if self._page is not None:
+            self._page.close()
+        if self.output is not None:
+            self.output.disown()
+
+
+# What a fork must let go of. Else it could hold a worker's lifeline open; and if it ran on to the end of the hub's block it
+# would kill the workers, take their answers and strike their descriptors off the epoll that it shares with the program.
+_of_this_program: WeakSet[LocalProcess] = WeakSet()
+
+
+def _disown_all() -> None:
+    for process in [*_of_this_program]:
+        process.disown()
+    _of_this_program.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
 
 
 def _command(stream: int, page: int, lifeline: int) -> list[str]:

@@ -39,7 +39,8 @@ class Watch:
         try:
             status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         except ChildProcessError:  # SIGCHLD is ignored, or other code of this program reaps everything
-            return Ending(how="unknown")  # and the group's id is not surely ours any more
+            self._kill_what_it_left()
+            return Ending(how="unknown")
         if status is None:
             return None
         with suppress(OSError):  # the unreaped leader keeps the group's id ours
@@ -54,12 +55,32 @@ class Watch:
         with suppress(OSError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def _kill_what_it_left(self) -> None:
+        """SIGKILL to the group of a process that others have reaped.
+
+        The kernel gives a number to nobody while a group bears it. So a process that has it now is a stranger, and the group
+        was empty; and where there is none, the group is what our process left behind.
+        """
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            with suppress(OSError):
+                os.killpg(self._pid, signal.SIGKILL)
+        except OSError:
+            pass
+
     def close(self) -> None:
         """Free the descriptor. Idempotent."""
         if self._pidfd >= 0:
             anyio.notify_closing(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+
+    def disown(self) -> None:
+        """As `close`, in a fork of the program: its event loop's copy must not be told."""
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def side(self, page: Page) -> Side:
         """Ways to reach the process beside the stream."""

@@ -63,5 +63,9 @@ class Watch:
     def close(self) -> None:
         """Nothing to free."""
 
+    def disown(self) -> None:
+        """In a fork of the program: the child is not this process's."""
+        self._ending = Ending(how="unknown", certain=False)
+
     def side(self, page: Page) -> SideChannel:
         raise NotImplementedError("there is no page here")

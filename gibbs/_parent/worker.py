@@ -21,6 +21,7 @@ from .._wire.frames import FrameError
 from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, TOO_LARGE, UNFIT
 from .insist import insist
 from .link import GONE, Link
+from .own import own
 from .waiter import Alarm
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ Over: TypeAlias = Literal[
 
 STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
 EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
+STOOD_STILL = 0.05  # seconds that a wait is late by when it was this loop that stood still, and not the worker
 REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left
 
 
@@ -107,16 +109,16 @@ class Worker:
         """Build the model, call `serve` when that is done, answer requests until something ends it. Does not bury."""
         async with anyio.create_task_group() as tg:
             try:
-                tg.start_soon(self._pump)
-                tg.start_soon(self._write)
-                tg.start_soon(self._watch)
+                for task in (self._pump, self._write, self._watch):
+                    tg.start_soon(own(task))
                 setup["in_band"] = self.link.in_band
                 self.link.send(SETUP, 0, payload.dumps(setup))
-                with anyio.CancelScope(deadline=start_deadline) as start:
-                    while self.welcome is None and self.over is None and self.deadline == math.inf:
-                        await self._alarm.wait()
+                in_time = True
+                while in_time and self.welcome is None and self.over is None and self.deadline == math.inf:
+                    start_deadline = await self._news(start_deadline, start_deadline)
+                    in_time = anyio.current_time() < start_deadline
                 if self.welcome is None:
-                    self._end("timeout" if start.cancelled_caught else "closing")
+                    self._end("closing" if in_time else "timeout")
                 elif self.welcome[0] == READY and self.over is None:
                     serve()
                     await self._attend()
@@ -125,6 +127,18 @@ class Worker:
                 if self.over not in ("stream", "exited"):
                     self.process.kill()
                 tg.cancel_scope.cancel()
+
+    async def _news(self, until: float, deadline: float) -> float:
+        """Wait for news, until then at most. Returns the deadline of what is waited for.
+
+        A later one if this loop stood still meanwhile: what the worker said in time may lie there unread, and Trio does not
+        say who is woken first.
+        """
+        with anyio.CancelScope(deadline=until):
+            await self._alarm.wait()
+        now = anyio.current_time()
+        late = now - until
+        return deadline if late < STOOD_STILL else max(deadline, now) + late
 
     async def _attend(self) -> None:
         """Do what takes time, as it comes up, until the worker is over."""
@@ -164,8 +178,7 @@ class Worker:
             if how == "interrupt" and (has_left or not self.link.in_band):
                 self.link.strike(link_id)
                 pause = STRIKE_EVERY
-            with anyio.CancelScope(deadline=min(now + pause, grace_ends, self.deadline)):
-                await self._alarm.wait()
+            grace_ends = await self._news(min(now + pause, grace_ends, self.deadline), grace_ends)
             pause = min(2 * pause, STRIKE_EVERY)
         if self.over is not None and link_id in self._seat.held:
             self.lost_to_a_cancel = True
@@ -198,7 +211,8 @@ class Worker:
             self.ending = ending
         else:
             logger.error("worker %d (pid %s) was killed but is not gone", self._seat.index, self.process.origin.pid)
-        if self._seat.held or self.welcome is None:
+        # What follows a lie is not believed, whether it came in one piece with the lie or in the next.
+        if self.over != "violation" and (self._seat.held or self.welcome is None):
             try:
                 await self.link.drain(self._take)
             except (FrameError, Violation) as error:
