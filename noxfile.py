@@ -47,6 +47,8 @@ nox.options.sessions = [
     *[f"tests-{python}" for python in PYTHONS],
 ]
 
+WHOLE = ["faults", "sweep", "properties", "simulation", "soak", "storm", "leaks", "sabotage", "mutants"]
+
 
 def install(session: nox.Session, *pins: str) -> None:
     session.install("-q", "-e", ".[dev]", *pins)
@@ -138,6 +140,21 @@ def properties(session: nox.Session) -> None:
 
 
 @nox.session(python=DEFAULT)
+def whole(session: nox.Session) -> None:
+    """What takes hours: all of the sessions that `tests` runs a small part of."""
+    for name in WHOLE:
+        session.notify(name)
+
+
+@nox.session(python=DEFAULT)
+def faults(session: nox.Session) -> None:
+    """The fault matrix: every fault in every phase of a worker, on every loop."""
+    install(session)
+    session.env["GIBBS_LONG"] = "1"
+    pytest(session, "tests/faults", "--timeout=600", "--session-timeout=86400")
+
+
+@nox.session(python=DEFAULT)
 def storm(session: nox.Session) -> None:
     """Ten thousand requests of which every tenth kills its worker, on every loop: a minute each."""
     install(session)
@@ -147,9 +164,13 @@ def storm(session: nox.Session) -> None:
 
 @nox.session(python=DEFAULT)
 def sweep(session: nox.Session) -> None:
-    """Every public await, cancelled at every checkpoint, on every loop (`tests` runs this too)."""
+    """Every public await: cancelled, cancelled twice, its worker dead, at every checkpoint, on every loop."""
     install(session)
-    pytest(session, "tests/hub/test_sweep.py")
+    session.env["GIBBS_LONG"] = "1"
+    sweeps = sorted(
+        str(file) for folder in ("hub", "end_to_end") for file in Path("tests", folder).glob("test_sweep*.py")
+    )
+    pytest(session, *sweeps, "tests/faults/test_native_cancel.py", "--timeout=600", "--session-timeout=86400")
 
 
 @nox.session(python=DEFAULT)
@@ -157,7 +178,40 @@ def simulation(session: nox.Session) -> None:
     """A hundred thousand simulated worlds on each of two loops; `GIBBS_SEEDS=start:stop` chooses others."""
     install(session)
     session.env["GIBBS_SEEDS"] = os.environ.get("GIBBS_SEEDS", "0:100000")
-    pytest(session, "tests/simulation", "--timeout=600", "--session-timeout=0", "-n", "auto")
+    pytest(session, "tests/simulation", "--timeout=600", "--session-timeout=86400", "-n", "auto")
+
+
+@nox.session(python=DEFAULT)
+def soak(session: nox.Session) -> None:
+    """Ten minutes of chaos on each loop, and an exact ledger; arguments go to `python -m benchmarks.soak`."""
+    install(session)
+    for loop in ("asyncio", "uvloop", "trio"):
+        arguments = session.posargs or ("--minutes", "10", "--seed", "1", "--kill-every", "0.3")
+        session.run("python", "-m", "benchmarks.soak", "--loop", loop, *arguments)
+
+
+@nox.session(python=DEFAULT)
+def leaks(session: nox.Session) -> None:
+    """A thousand hubs, a thousand crashes, a hundred thousand cancels: nothing grows."""
+    install(session)
+    session.env["GIBBS_LONG"] = "1"
+    pytest(session, "tests/leaks", "--timeout=1800", "--session-timeout=86400", "-o", "faulthandler_timeout=1700")
+
+
+@nox.session(python=DEFAULT)
+def sabotage(session: nox.Session) -> None:
+    """Twenty promises and thirty more, each broken on purpose in a copy of the code: a test must notice."""
+    install(session)
+    session.run("python", "-m", "tests.sabotage", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "tests.sabotage", "--more")
+
+
+@nox.session(python=DEFAULT)
+def mutants(session: nox.Session) -> None:
+    """Small changes of the core, each of which a test must notice, or a sentence explain."""
+    install(session)
+    session.run("python", "-m", "tests.mutation", *session.posargs)
 
 
 @nox.session(python=DEFAULT)

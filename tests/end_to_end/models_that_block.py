@@ -421,9 +421,18 @@ class SlowToSend(Worker):
 
 
 class SlowToPack:
+    """Is not packed before a signal has come."""
+
     def __reduce__(self):
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        before = signal.set_wakeup_fd(write)
         print("begun")
-        time.sleep(0.1)
+        os.read(read, 1)
+        signal.set_wakeup_fd(before)
+        os.close(read)
+        os.close(write)
+        print("packed")
         return int, (3,)
 
 

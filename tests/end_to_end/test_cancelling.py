@@ -23,6 +23,7 @@ from gibbs._core.ticket import Ticket
 from gibbs._model import interrupts
 from tests.end_to_end.callers import WATCHDOG, alive, answer, is_settled, until
 from tests.end_to_end.models_that_block import (
+    INTERRUPT,
     LONG,
     Blocked,
     CleansUp,
@@ -547,6 +548,30 @@ async def test_an_interrupt_that_the_interpreter_drops_is_raised_again(how, eith
     assert not [line for line in heard.lines if "Interrupted" in line]
 
 
+@pytest.mark.parametrize("meant_for", ["nobody", "the call before"])
+async def test_an_interrupt_that_is_not_meant_for_the_running_call_does_nothing(
+    meant_for, either_launcher, heard, start, tmp_path
+):
+    async with gibbs.open_hub(Patient, workers=1, launcher=either_launcher, cancel_grace=WATCHDOG) as hub:
+        pid = await answer(hub.method("pid"))
+        if meant_for == "the call before":
+            before = start(hub, tmp_path / "never")
+            await heard.line("begun")
+            await before.cancel()
+            await heard.line("unwinding")
+            await until(lambda: is_settled(hub))
+        interrupted, begun = heard.lines.count("unwinding"), heard.lines.count("begun")
+        call = start(hub, tmp_path / "go")
+        await heard.line("begun", times=begun + 1)
+        for _ in range(3):
+            os.kill(pid, INTERRUPT)
+        (tmp_path / "go").touch()
+        await call.end()
+        assert (call.result, call.error) == ("go", None)
+        assert heard.lines.count("unwinding") == interrupted
+        assert await answer(hub.method("pid")) == pid
+
+
 async def test_a_call_is_interrupted_while_its_arguments_are_opened(either_launcher, heard, start):
     async with gibbs.open_hub(Quick, workers=1, launcher=either_launcher, cancel_grace=WATCHDOG) as hub:
         before = await answer(hub.method("pid"))
@@ -563,6 +588,7 @@ async def test_a_result_that_is_being_packed_is_finished_and_dropped(either_laun
         call = start(hub)
         await heard.line("begun")
         await call.cancel()
+        await heard.line("packed")
         assert await answer(hub.method("pid")) == before
         assert hub.statistics().killed == 0
 

@@ -316,6 +316,20 @@ async def test_kill_and_interrupt_never_raise_whatever_has_become_of_the_process
     assert watch.kill() is watch.interrupt() is None, "let go of"
 
 
+async def test_who_waits_for_a_process_that_is_let_go_of_is_told(child):
+    _, watch = child
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tg:
+
+            @tg.start_soon
+            async def wait():
+                with pytest.raises(anyio.ClosedResourceError):
+                    await watch.wait()
+
+            await anyio.wait_all_tasks_blocked()
+            watch.close()
+
+
 # ------------------------------------------------------------------------------------------------------------- the model
 
 

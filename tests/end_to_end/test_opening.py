@@ -5,6 +5,7 @@ The models live here, in a test module that pytest imported by itself: no worker
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -240,6 +241,26 @@ async def test_what_is_opened_in_a_cancelled_scope_starts_nothing(no_process):
         async with gibbs.open_hub(Echo, workers=2, launcher=no_process):
             pytest.fail("entered")
     assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+async def test_a_launch_that_does_not_come_to_its_end_leaves_no_process(how, monkeypatch, running):
+    made = []
+
+    async def connect(process):
+        made.append(process.origin.pid)
+        if how == "fails":
+            raise OSError("out of everything")
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr("gibbs._parent.process.LocalProcess.connect", connect)
+    expected = pytest.raises(gibbs.WorkerStartFailed, match="out of everything")
+    with anyio.CancelScope() as scope, expected if how == "fails" else contextlib.nullcontext():
+        async with gibbs.open_hub(Echo, workers=1):
+            pytest.fail("entered")
+    assert len(made) == 1
+    assert running(made) == []
 
 
 async def test_an_opening_that_is_cancelled_leaves_nothing(launcher, heard, take_inventory):

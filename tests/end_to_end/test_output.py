@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 import gibbs
+from gibbs._parent.output import Output
 from gibbs._parent.usable_cpus import usable_cpus
 
 CALLS = gibbs.function(operator.call)  # a model that does what it is told: `request(f, *args)` is f(*args) in a worker
@@ -201,6 +202,26 @@ async def test_what_is_written_while_the_model_is_built_and_without_an_end_is_no
     async with gibbs.open_hub(Talkative, workers=1, launcher=launcher) as hub:
         await hub.request()
     assert lines == ["the model is being built", "the model is being called"]
+
+
+class Endless(Output):
+    """Of a pipe that is never empty: what the worker forked writes on and on."""
+
+    reads = 0
+
+    def _read_once(self):
+        self.reads += 1
+        return True
+
+
+async def test_who_writes_on_when_the_worker_is_gone_does_not_keep_the_hub():
+    read, write = os.pipe()
+    os.close(write)
+    output = Endless(read, "discard", name="calls", seat=0)
+    output.finish()
+    assert output.reads > 1, "a pipe holds more than one piece"
+    with pytest.raises(OSError):
+        os.fstat(read)
 
 
 async def test_the_tail_is_capped_in_lines_and_characters():

@@ -200,6 +200,21 @@ async def test_a_worker_that_breaks_the_protocol_is_killed_and_its_caller_told_w
         await hub.wait_ready()
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_what_a_worker_says_after_a_lie_is_not_believed_however_it_was_cut(ask, by_hand, begin, pieces, side):
+    launcher = ScriptedLauncher(by_hand, side=side)
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        asked = await ask(tg, hub.request, 1)
+        worker = launcher.worker()
+        call = await begin(worker)
+        said = encode(ANSWER, call.link_id + 1, b"forged"), encode(ANSWER, call.link_id, payload.dumps("too late"))
+        for piece in said if pieces == 2 else [b"".join(said)]:
+            await worker.say(piece)
+        with pytest.raises(gibbs.WorkerCrashed) as caught:
+            await asked.outcome()
+        assert f"request {call.link_id + 1}" in caught.value.probable_cause
+
+
 async def test_a_worker_that_lies_while_it_is_idle_is_replaced(by_hand):
     launcher = ScriptedLauncher(by_hand, serve)
     async with open_hub(launcher) as hub:
@@ -279,6 +294,64 @@ async def test_last_words_are_heard_although_the_stream_stays_open(ask, by_hand,
         assert await asked.outcome() == "last words"
 
 
+class Clinging:
+    """A stream of which a read cannot be cut before something has happened, as when a thread reads it."""
+
+    def __init__(self, stream, happened):
+        self._stream = stream
+        self._happened = happened
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    async def receive(self, max_bytes=65536):
+        with anyio.CancelScope(shield=True):
+            await self._happened()
+        raise anyio.EndOfStream
+
+
+@pytest.fixture
+def cling(ask, begin):
+    """`await cling(hub, worker, happened)`: from now on the worker's stream is a clinging one."""
+
+    async def cling(hub, worker, happened):
+        link = hub._desk.crew.supervisors[worker.spec.seat].worker.link
+        link._stream = Clinging(link._stream, happened)
+        async with anyio.create_task_group() as tg:
+            asked = await ask(tg, hub.request, 0)  # ends the read that has begun
+            call = await begin(worker)
+            await worker.answer(call.link_id, 0)
+            assert await asked.outcome() == 0
+
+    return cling
+
+
+async def test_a_worker_that_must_go_is_killed_before_its_stream_is_waited_for(ask, by_hand, begin, cling):
+    launcher = ScriptedLauncher(by_hand, serve)
+    async with open_hub(launcher, on_cancel="kill") as hub, anyio.create_task_group() as tg:
+        worker = launcher.worker()
+        await cling(hub, worker, worker.wait_ended)
+        running = await ask(tg, hub.request, 1)
+        await begin(worker)
+        running.cancel()
+        assert (await worker.wait_ended()).signal == "SIGKILL"
+        assert await hub.request(2) == 2
+
+
+async def test_no_request_is_sent_to_a_worker_that_is_known_to_be_over(ask, by_hand, cling):
+    launcher = ScriptedLauncher(by_hand, serve)
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        let_go = anyio.Event()
+        await cling(hub, launcher.worker(), let_go.wait)
+        launcher.worker().die(code=1, hang_up=False)
+        await anyio.wait_all_tasks_blocked()
+        asked = await ask(tg, hub.request, 1)
+        queued = hub.statistics().queued
+        let_go.set()
+        assert await asked.outcome() == 1
+        assert queued == 1
+
+
 async def test_a_process_that_cannot_be_killed_is_reported_and_not_waited_for_for_ever(ask, by_hand, begin, caplog):
     launcher = ScriptedLauncher(by_hand, serve)
     async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
@@ -305,6 +378,23 @@ async def test_a_request_that_an_unreaped_worker_may_still_begin_does_not_run_tw
         with pytest.raises(gibbs.WorkerCrashed) as caught:
             await asked.outcome()
         assert (caught.value.may_have_run, caught.value.may_still_run) == (True, True)
+
+
+async def test_a_request_that_begins_while_its_worker_is_being_killed_is_not_sent_again(ask, by_hand):
+    launcher = ScriptedLauncher(by_hand, serve)
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        worker = launcher.worker()
+        asked = await ask(tg, hub.request, 1)
+        call = await worker.receive()
+        worker.immortal = True  # SIGKILL is on its way
+        await worker.say(b"garbage that costs its life")
+        await anyio.wait_all_tasks_blocked()
+        assert worker.kills
+        assert worker.begin(call.link_id)
+        worker.die(signal=signal.SIGKILL)
+        with pytest.raises(gibbs.WorkerCrashed) as caught:
+            await asked.outcome()
+        assert (caught.value.may_have_run, caught.value.may_still_run) == (True, False)
 
 
 async def test_crashes_leave_the_books_in_balance(side):

@@ -85,6 +85,21 @@ async def test_one_deadline_holds_for_all_workers_together():
     assert all(worker.ending.signal == "SIGKILL" for worker in launcher.workers)
 
 
+async def test_to_close_again_gives_no_more_time():
+    launcher = ScriptedLauncher(clings)
+    async with anyio.create_task_group() as tg:
+        async with open_hub(launcher, close_timeout=5) as hub:
+
+            @tg.start_soon
+            async def again():
+                await anyio.sleep(3)
+                hub._desk.crew.close(5)  # as when its supervision fails meanwhile
+
+            before = anyio.current_time()
+        assert anyio.current_time() - before == pytest.approx(5)
+        assert launcher.worker().ending.signal == "SIGKILL"
+
+
 async def test_with_close_timeout_0_workers_are_killed_at_once():
     launcher = ScriptedLauncher(clings)
     async with open_hub(launcher, workers=5, close_timeout=0):

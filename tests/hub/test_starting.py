@@ -283,6 +283,23 @@ async def test_cancelled_while_opening_no_worker_is_left():
     assert [worker.ending is not None for worker in launcher.workers] == [True] * 3
 
 
+async def test_cancelled_while_opening_workers_that_are_ready_are_not_waited_for():
+    async def clings(worker):
+        await worker.ready(methods={"__call__": "plain"})
+        await anyio.sleep_forever()
+
+    async def script(worker):
+        await (clings(worker) if worker.spec.seat == 0 else never_ready(worker))
+
+    launcher = ScriptedLauncher(script)
+    before = anyio.current_time()
+    with anyio.move_on_after(1):
+        async with open_hub(launcher, workers=2, close_timeout=1000):
+            raise AssertionError("entered")
+    assert anyio.current_time() == before + 1
+    assert {worker.ending.signal for worker in launcher.workers} == {"SIGKILL"}
+
+
 async def test_opened_in_a_cancelled_scope_no_worker_is_started():
     launcher = ScriptedLauncher()
     with anyio.CancelScope() as scope:

@@ -1,0 +1,56 @@
+"""What both lists of sabotages are made of: an edit, a sabotage, and where things are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One change: in this file the old text, which is there once, becomes the new one."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sabotage:
+    """A promise that is broken on purpose.
+
+    `tests` are node ids, with or without parameters; every one of them must notice. `timeout` is how many seconds each may take: a
+    hang is noticed too, and some of these hang.
+    """
+
+    name: str
+    why: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+    timeout: int = 30
+
+
+DESK = "gibbs/_desk.py"
+DISPATCH = "gibbs/_core/dispatch.py"
+INTERRUPT = "gibbs/_worker/interrupt.py"
+LIFELINE = "gibbs/_worker/lifeline.py"
+LINK = "gibbs/_parent/link.py"
+LINUX = "gibbs/_parent/watch_linux.py"
+PROCESS = "gibbs/_parent/process.py"
+SERVE = "gibbs/_worker/serve.py"
+SUPERVISOR = "gibbs/_parent/supervisor.py"
+WORKER = "gibbs/_parent/worker.py"
+
+CANCELLING = "tests/hub/test_cancelling.py::"
+CONTRACT = "tests/end_to_end/test_contract.py::"
+CORE = "tests/core/test_dispatch.py::"
+CRASHES = "tests/end_to_end/test_crashes.py::"
+DEATHS = "tests/hub/test_deaths.py::"
+ENDING = "tests/hub/test_ending.py::"
+HOSTILE = "tests/end_to_end/test_hostile_models.py::"
+HUB_CONTRACT = "tests/hub/test_contract.py::"
+OPENING = "tests/end_to_end/test_opening.py::"
+ORPHANS = "tests/end_to_end/test_orphans.py::"
+REAL_CANCELLING = "tests/end_to_end/test_cancelling.py::"
+SECOND_LOOK = "tests/end_to_end/test_second_look.py::"
+STARTING = "tests/hub/test_starting.py::"
+TRUST = "tests/end_to_end/test_trust.py::"
