@@ -121,11 +121,16 @@ class ScriptedWorker(MemoryProcess):
     # ---- to speak
 
     async def ready(self, *, interruptible: bool | None = None, methods: dict[str, str] | None = None) -> None:
-        """Say READY, with what the model offers, if not given: methods by name and kind, `{"__call__": "plain"}`."""
+        """Say READY, with what the model offers: methods by name and kind.
+
+        If not given, those of the model that `start` built; of one that was not built, `{"__call__": "plain"}`.
+        """
         await self._receive_setup()
         if interruptible is None:
             interruptible = bool(getattr(self.model, "interruptible", False))
-        about = {"methods": _methods_of(self.model) if methods is None else methods, "interruptible": interruptible}
+        if methods is None:
+            methods = {"__call__": "plain"} if self.model is None else _methods_of(self.model)
+        about = {"methods": methods, "interruptible": interruptible}
         await self.say(encode(READY, 0, plain.dumps(about)))
 
     async def unfit(self, error: BaseException, *, reason: str = "model") -> None:

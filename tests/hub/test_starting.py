@@ -509,3 +509,15 @@ async def test_it_does_not_matter_how_the_closing_goes_when_the_hub_gives_up():
             launcher.worker(0).die(code=1)
             await anyio.sleep_forever()
     assert all(worker.ending for worker in launcher.workers)
+
+
+async def test_a_script_that_builds_nothing_offers_a_model_that_can_be_called():
+    async def builds_nothing(worker):
+        await worker.ready()
+        call = await worker.receive()
+        worker.begin(call.link_id)
+        await worker.answer(call.link_id, 7)
+        await anyio.sleep_forever()
+
+    async with gibbs.open_hub(Echo, workers=1, launcher=ScriptedLauncher(builds_nothing), close_timeout=0) as hub:
+        assert await hub.request(3) == 7
