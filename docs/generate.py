@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # for what tests know
 DOCS = ROOT / "docs"
 MODULES = ["gibbs", "gibbs.abc", "gibbs.testing", "gibbs.worker"]
 PART = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -81,6 +82,51 @@ def moves(table: dict[Any, dict[Any, Any]]) -> str:
             f"Ends, from which nothing leads: {', '.join(ends)}.",
         ]
     )
+
+
+# ----------------------------------------------------------------------------------------------------------- reliability
+
+
+def in_words(node_id: str) -> str:
+    """A test as a sentence, and where it is."""
+    path, _, name = node_id.partition("::")
+    return f"{name.partition('[')[0].removeprefix('test_').replace('_', ' ')} (`{path.removeprefix('tests/')}`)"
+
+
+def promises() -> str:
+    """Each promise, the tests that hold it, the sabotages which they notice, and how many peers were seen to keep it."""
+    from tests.faults.peers import GROUPS, PEERS
+    from tests.faults.promises import PROMISES
+    from tests.sabotage.sabotages import TWENTY
+
+    faults = {name: fault for group in GROUPS.values() for name, fault in group.items()}
+    sabotages = {sabotage.name: sabotage for sabotage in TWENTY}
+    rows = []
+    for promise in PROMISES:
+        tests = dict.fromkeys(test for name in promise.sabotages for test in sabotages[name].tests)
+        kept = sum(all(faults[name].peers[peer] != "n" for name in promise.faults) for peer in range(len(PEERS)))
+        peers = f"{kept} of {len(PEERS)}" if promise.faults else "not tried"
+        held = "<br>".join(map(in_words, tests))
+        rows.append(f"| {promise.text} | {held} | {'<br>'.join(promise.sabotages)} | {peers} |")
+    return "\n".join(["| promise | held by | broken on purpose | peers |", "| --- | --- | --- | --- |", *rows])
+
+
+def faults() -> str:
+    """The catalogue: what happens, what is wanted, which test holds it, and how the peers bore it."""
+    from tests.faults.catalogue import CATALOGUE
+    from tests.faults.peers import GROUPS, PEERS
+
+    marks = {"Y": "✔", "n": "✘", "-": "·"}
+    parts = []
+    for title, group in GROUPS.items():
+        parts.append(f"### {title}\n")
+        parts.append(f"| fault | wanted | held by | {' | '.join(PEERS)} |")
+        parts.append("| --- | --- | --- |" + " --- |" * len(PEERS))
+        for name, fault in group.items():
+            verdicts = " | ".join(marks[peer] for peer in fault.peers)
+            parts.append(f"| {fault.happens} | {fault.wanted} | {in_words(CATALOGUE[name])} | {verdicts} |")
+        parts.append("")
+    return "\n".join(parts).rstrip()
 
 
 # --------------------------------------------------------------------------------------------------------- the reference
@@ -231,6 +277,8 @@ DRAWN = {
     "rooms": rooms,
     "ticket moves": lambda: moves(ticket.MOVES),
     "seat moves": lambda: moves(seat.MOVES),
+    "promises": promises,
+    "faults": faults,
     "reference": reference,
 }
 

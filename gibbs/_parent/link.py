@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 18
 _SMALL = 1 << 16
+_MOST_PIECES_LEFT = 64  # more than a socket holds; a grandchild may go on writing for ever
 _SILENCE = 0.05  # seconds without a byte after which the stream of a dead worker is taken to be empty
 
 GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
@@ -135,9 +136,13 @@ class Link:
     async def drain(self, take: Callable[[int, int, bytes], None]) -> None:
         """Hand over what a dead worker had said last: all messages that are still in the stream.
 
-        A forked grandchild can hold the stream open for ever, so silence ends it too. Raises what `take` raises, or
-        FrameError. Cancelled, it loses nothing.
+        A forked grandchild can hold the stream open for ever, so silence ends it too; of a socket all is here already, and
+        no time is given to silence, during which this loop could stand still. Raises what `take` raises, or FrameError.
+        Cancelled, it loses nothing.
         """
+        if self._socket is not None:
+            self._drain_socket(take)
+            return
         while True:
             with anyio.move_on_after(_SILENCE):
                 try:
@@ -148,6 +153,20 @@ class Link:
                     take(*message)
                 continue
             return
+
+    def _drain_socket(self, take: Callable[[int, int, bytes], None]) -> None:
+        assert self._socket is not None
+        if self._reader.broken is not None:
+            raise self._reader.broken
+        for _ in range(_MOST_PIECES_LEFT):
+            try:
+                data = self._socket.recv(_PIECE)
+            except OSError:  # nothing there
+                return
+            if not data:
+                return
+            for message in self._reader.feed(data):
+                take(*message)
 
     def begun(self) -> int | None:
         """The last request that the worker began; None if there is no evidence."""

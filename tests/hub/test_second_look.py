@@ -22,7 +22,7 @@ from trio.testing import MockClock
 import gibbs
 from gibbs._parent.link import Link
 from gibbs._wire import payload
-from gibbs._wire.frames import encode
+from gibbs._wire.frames import FrameError, encode
 from gibbs._wire.messages import ANSWER
 from gibbs.testing import ScriptedLauncher, serve
 
@@ -250,6 +250,35 @@ async def link_over(stream):
         yield Link(SimpleNamespace(stream=stream, side=None), max_message=math.inf)
     finally:
         await stream.aclose()
+
+
+def in_one_step(coro):
+    """Run a coroutine that must not wait for anything."""
+    with pytest.raises(StopIteration):
+        coro.send(None)
+
+
+async def test_the_last_words_on_a_socket_are_read_at_once_however_long_the_loop_may_stand_still():
+    near, far = socket.socketpair()
+    heard = []
+    with far:  # as a forked grandchild holds it open
+        async with link_over(await UNIXSocketStream.from_socket(near)) as link:
+            far.sendall(encode(ANSWER, 1, b"x" * 100_000) + encode(ANSWER, 2, b"y"))
+            in_one_step(link.drain(lambda kind, link_id, body: heard.append((kind, link_id, len(body)))))
+            assert heard == [(ANSWER, 1, 100_000), (ANSWER, 2, 1)]
+            in_one_step(link.drain(lambda *_: pytest.fail("nothing was left")))
+
+
+async def test_of_last_words_what_follows_nonsense_is_not_heard():
+    near, far = socket.socketpair()
+    heard = []
+    with far:
+        async with link_over(await UNIXSocketStream.from_socket(near)) as link:
+            far.sendall(encode(ANSWER, 1, b"x") + b"nonsense" * 10)
+            in_one_step(link.drain(lambda kind, link_id, body: heard.append(link_id)))
+            with pytest.raises(FrameError):
+                await link.drain(lambda *_: heard.append("more"))
+            assert heard == [1]
 
 
 async def test_a_link_takes_the_socket_of_a_plain_unix_stream_and_of_no_other():

@@ -1,0 +1,51 @@
+"""The fault matrix: every fault of a worker in every phase of its life. See `rows` for what must be seen, `outcomes` for the words."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.faults.cells import Cell
+from tests.faults.phases import ROADS
+from tests.faults.rows import DEATHS, DESCRIPTORS, HANGS, LIES, PHASES, ROWS
+
+
+def cells(rows, phases):
+    """The cells that make sense, numbered: the number is whose turn among the loops it is."""
+    found = [(row, phase) for row in rows for phase in phases if not isinstance(row.cells[phase], str)]
+    return pytest.mark.parametrize(
+        ("number", "row", "phase"),
+        [pytest.param(number, *cell, id=f"{cell[0].name}-{cell[1]}") for number, cell in enumerate(found)],
+    )
+
+
+@pytest.mark.cell
+@cells(ROWS, PHASES)
+async def test_a_fault_in_a_phase_is_what_the_matrix_says_and_the_hub_serves_on(number, row, phase, tmp_path, caplog):
+    await ROADS[phase](Cell(row, phase, tmp_path))
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# What the in-band twin does otherwise: its thread reads when there is something, so a stream that does not block is none to it.
+OTHERWISE_IN_BAND = {"makes_the_stream_nonblocking"}
+
+
+@pytest.mark.cell
+@cells(
+    [row for row in [*DEATHS, *HANGS, *DESCRIPTORS, *LIES] if row.name not in OTHERWISE_IN_BAND],
+    ["receiving", "busy", "cancelled"],
+)
+async def test_a_fault_is_the_same_where_the_stream_is_the_only_way_to_the_worker(number, row, phase, tmp_path, caplog):
+    await ROADS[phase](Cell(row, phase, tmp_path, in_band=True))
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_every_fault_has_an_outcome_or_a_reason_in_every_phase():
+    for row in ROWS:
+        assert row.cells.keys() == {*PHASES}, row.name
+        assert all(len(why.split()) > 4 for why in row.cells.values() if isinstance(why, str)), row.name
+
+
+def test_every_fault_has_a_name_of_its_own():
+    assert len({row.name for row in ROWS}) == len(ROWS)

@@ -1,0 +1,169 @@
+"""The hub's own loop stands still, or its clock leaps: no worker pays for it. And what a result may cost the loop, and whom.
+
+Standing still is what a program does that blocks its loop. The times are the fault itself here, not waits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+import gibbs
+from tests.end_to_end.callers import Call, answer, until
+
+
+class Model:
+    """Answers at once, or when a file is there."""
+
+    interruptible = True
+
+    def __call__(self, x):
+        return x * x
+
+    def waits_for(self, path):
+        path.with_name(f"waits {os.getpid()}").touch()
+        while not path.exists():
+            time.sleep(0.001)
+        return path.name
+
+
+def open_hub(workers=1, **options):
+    return gibbs.open_hub(Model, workers=workers, **options)
+
+
+# --------------------------------------------------------------------------------------- the hub's loop stands still
+
+
+async def test_after_a_pause_of_the_hub_s_loop_all_requests_are_answered_by_the_same_workers():
+    async with open_hub(2) as hub:
+        pids = hub.statistics().pids
+        ends = {}
+
+        async def ask(n):
+            ends[n] = await hub.request(n)
+
+        async with anyio.create_task_group() as tg:
+            for n in range(50):
+                tg.start_soon(ask, n)
+            while not hub.statistics().running:
+                await checkpoint()
+            time.sleep(0.3)
+        assert ends == {n: n * n for n in range(50)}
+        assert hub.statistics().pids == pids
+
+
+async def test_a_pause_of_the_hub_s_loop_is_not_counted_against_a_call_that_unwinds(tmp_path):
+    async with open_hub(cancel_grace=0.05) as hub:
+        pids = hub.statistics().pids
+        for n in range(1, 13):
+            async with anyio.create_task_group() as tg:
+                call = Call(hub.method("waits_for"), tmp_path / f"{n}" / "never")
+                (tmp_path / f"{n}").mkdir()
+                tg.start_soon(call.run)
+                await until(lambda n=n: [*(tmp_path / f"{n}").iterdir()])
+                await call.cancel()
+                time.sleep(0.12)
+            assert await answer(hub, n) == n * n
+            assert (hub.statistics().interrupted, hub.statistics().killed, hub.statistics().pids) == (n, 0, pids)
+
+
+def children():
+    """Our processes."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.append(stat)
+    return found
+
+
+class Built(Model):
+    def __init__(self, path):
+        path.touch()
+
+
+async def test_a_pause_of_the_hub_s_loop_is_not_counted_against_a_worker_that_starts(tmp_path):
+    for n in range(5):
+
+        async def pause(path):
+            while not children():
+                await checkpoint()
+            watchdog = time.monotonic() + 10
+            while not path.exists():
+                assert time.monotonic() < watchdog
+                time.sleep(0.001)
+            time.sleep(0.3)  # it has said that it is ready by now, and its time is over
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(pause, tmp_path / f"{n}")
+            async with gibbs.open_hub(Built, tmp_path / f"{n}", workers=1, start_timeout=0.2) as hub:
+                assert await answer(hub, 3) == 9
+
+
+async def test_a_wall_clock_that_jumps_is_noticed_by_nobody(tmp_path, monkeypatch):
+    """The hub's program sees the clock that may be set leap by an hour, there and back, while a call runs."""
+    real, jump = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    async with open_hub(cancel_grace=3600) as hub:
+        pids = hub.statistics().pids
+        for n, jump in enumerate((3600.0, -3600.0, 0.0), 1):
+            async with anyio.create_task_group() as tg:
+                call = Call(hub.method("waits_for"), tmp_path / f"{n}" / "never")
+                (tmp_path / f"{n}").mkdir()
+                tg.start_soon(call.run)
+                await until(lambda n=n: [*(tmp_path / f"{n}").iterdir()])
+                jump = -jump
+                assert hub.statistics().oldest_wait < 60
+                await call.cancel()
+            assert await answer(hub, n) == n * n
+            assert hub.statistics().pids == pids
+
+
+# ------------------------------------------------------------------------------------------------------------ opening
+
+
+class NotesItsTask:
+    """Says, where it is unpickled, in whose task that is."""
+
+    def __reduce__(self):
+        return note_task, ()
+
+
+TASKS = []
+
+
+def note_task():
+    TASKS.append(anyio.get_current_task().id)
+    return "opened"
+
+
+class ReturnsIt(Model):
+    def __call__(self, path):
+        super().waits_for(path)
+        return NotesItsTask()
+
+
+async def test_a_result_is_opened_in_the_task_of_its_caller_and_holds_up_no_reader(tmp_path):
+    TASKS.clear()
+    async with gibbs.open_hub(ReturnsIt, workers=1) as hub:
+        (tmp_path / "go").touch()
+        assert await hub.request(tmp_path / "go") == "opened"
+        assert TASKS == [anyio.get_current_task().id]
+
+
+async def test_a_result_that_nobody_waits_for_is_not_opened(tmp_path):
+    TASKS.clear()
+    async with gibbs.open_hub(ReturnsIt, workers=1, on_cancel="finish") as hub:
+        async with anyio.create_task_group() as tg:
+            call = Call(hub, tmp_path / "go")
+            tg.start_soon(call.run)
+            await until(lambda: [*tmp_path.iterdir()])
+            await call.cancel()
+        (tmp_path / "go").touch()
+        assert await answer(hub, tmp_path / "go") == "opened"
+        assert len(TASKS) == 1
