@@ -133,10 +133,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=DEFAULT)
 def properties(session: nox.Session) -> None:
-    """Hypothesis at length."""
+    """Hypothesis at length: a million steps of the core, and thousands of examples of everything else that is pure."""
     install(session)
     session.env["HYPOTHESIS_PROFILE"] = "long"
-    pytest(session, "tests/core", "--timeout=1200")
+    machine = "tests/core/test_dispatch_machine.py"
+    session.run("pytest", "-q", "-s", "-o", "faulthandler_timeout=0", machine, env={"GIBBS_STEPS": "1000000"})
+    pytest(session, "tests/core", f"--ignore={machine}", "--timeout=1200")
 
 
 @nox.session(python=DEFAULT)

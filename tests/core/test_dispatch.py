@@ -1,8 +1,10 @@
 """The cases that somebody once got wrong, each alone and by hand. `test_dispatch_machine.py` looks for those that nobody thought of."""
 
+from typing import get_args
+
 import pytest
 
-from gibbs._core.dispatch import Dispatcher, Interrupt, Recall, Send, Violation
+from gibbs._core.dispatch import Dispatcher, Interrupt, Order, Recall, Send, Violation
 from gibbs._core.seat import Seat
 from gibbs._core.ticket import Answer, Lost, Ticket
 
@@ -34,6 +36,28 @@ def crash(dispatcher, seat, *, begun):
 def restart(dispatcher, seat):
     dispatcher.launch(seat)
     return dispatcher.ready(seat, on_cancel="interrupt")
+
+
+def test_there_are_three_orders():
+    assert get_args(Order) == (Send, Interrupt, Recall)
+
+
+def test_by_default_a_worker_holds_one_request_at_a_time_and_seats_may_come_from_anywhere():
+    dispatcher = Dispatcher(Seat(index) for index in range(2))
+    for seat in dispatcher.seats:
+        dispatcher.launch(seat)
+        dispatcher.ready(seat, on_cancel="kill")
+    tickets = submit(dispatcher, 3)
+    assert [ticket.state for ticket in tickets] == ["sent", "sent", "queued"]
+    assert dispatcher.close()
+
+
+def test_the_seat_that_was_used_last_is_used_next_for_its_caches_are_warm():
+    dispatcher, *_ = serving(3)
+    first, second, third = (ticket.seat for ticket in submit(dispatcher, 3))
+    for seat in (second, first, third):
+        dispatcher.answered(seat, 1, YES)
+    assert [ticket.seat for ticket in submit(dispatcher, 3)] == [third, first, second]
 
 
 def test_an_abandoned_call_behind_an_abandoned_call_is_cleaned_up_in_its_turn():

@@ -74,6 +74,7 @@ def test_whatever_is_done_to_the_bytes_there_are_messages_or_more_is_wanted_or_i
             del stream[at:]
     places = data.draw(st.lists(st.integers(0, 10**6), max_size=5))
     assert_harmless(bytes(stream), cut(bytes(stream), places))
+    assert_harmless(bytes(stream), cut(bytes(stream), places), limit=data.draw(st.integers(0, 100)))
 
 
 @given(pieces=st.lists(st.binary(max_size=80), max_size=8))
@@ -81,21 +82,55 @@ def test_garbage_is_harmless(pieces):
     assert_harmless(b"".join(pieces), pieces)
 
 
-def assert_harmless(stream, pieces):
-    reader = FrameReader(KINDS)
+def test_a_body_that_is_promised_and_taken_in_is_held_once_and_handed_out_once():
+    length, piece = 1 << 22, 1 << 16
+    reader = FrameReader(KINDS, limit=length)
+    tracemalloc.start()
+    try:
+        assert reader.feed(encode_header(2, 1, length)) == []
+        assert tracemalloc.get_traced_memory()[1] < piece, "it takes the header's word"
+        got = [message for _ in range(length // piece) for message in reader.feed(bytes(piece))]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert got == [(2, 1, bytes(length))]
+    assert peak < 2.5 * length  # the buffer may have some air
+
+
+@pytest.mark.parametrize("limit", [4, 40])
+def test_each_byte_of_a_stream_may_have_any_value(limit):
+    stream = joined([(2, 1, b"body"), (200, 2, b"")])
+    for at in range(len(stream)):
+        for value in range(256):
+            changed = stream[:at] + bytes([value]) + stream[at + 1 :]
+            assert_harmless(changed, [changed], limit=limit)
+
+
+def read(reader, pieces, *, limit):
+    """What came out, and whether it ended in an error."""
     got = []
     try:
         for piece in pieces:
             got += reader.feed(piece)
+            if reader.broken is None:
+                assert len(reader._buffer) < HEADER_SIZE + limit, "more is kept than one message may have"
     except FrameError:
-        pass
-    else:
-        assert reader.in_step == (joined(got) == stream)
+        assert reader.broken is not None
+    return got, reader.broken is not None
+
+
+def assert_harmless(stream, pieces, *, limit=10_000):
+    reader = FrameReader(KINDS, limit=limit)
+    got, broken = read(reader, pieces, limit=limit)
     for kind, link_id, body in got:
         assert kind in KINDS
         assert 0 <= link_id <= BIGGEST_ID
         assert type(body) is bytes
+        assert len(body) <= limit
     assert stream.startswith(joined(got)), "nothing is made up, and nothing is skipped"
+    if not broken:
+        assert reader.in_step == (joined(got) == stream)
+    assert read(FrameReader(KINDS, limit=limit), [stream], limit=limit) == (got, broken), "it depends on the cuts"
 
 
 @pytest.mark.parametrize("at", range(4))
@@ -192,11 +227,13 @@ def test_messages_that_were_whole_before_garbage_in_the_same_piece_come_first_an
     reader = FrameReader(KINDS)
     assert reader.broken is None
     assert reader.feed(joined(some) + b"X" * HEADER_SIZE + garbage) == some
-    assert isinstance(reader.broken, FrameError)
+    first, kept = reader.broken, bytes(reader._buffer)
+    assert isinstance(first, FrameError)
     for _ in range(2):
         with pytest.raises(FrameError, match="XXXX") as caught:
             reader.feed(later)
-        assert caught.value is reader.broken
+        assert caught.value is reader.broken is first
+    assert reader._buffer == kept, "what comes after it is not collected"
 
 
 def test_after_an_error_no_message_follows():

@@ -6,7 +6,7 @@ its start and must not hold up another. Kills and timeouts are the supervisor's,
 """
 
 import math
-from dataclasses import FrozenInstanceError, dataclass, field, replace
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import example, given
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gibbs import RestartPolicy
 from gibbs._core.restarts import Restarts
+from tests.core.machine.failures import FailureLog
 
 NEVER = RestartPolicy(max_failures=math.inf)
 
@@ -177,44 +178,6 @@ def test_jitter_takes_up_to_a_fifth_off_and_adds_nothing(count, chance):
 # ---- any history, against a model that remembers all of it
 
 
-@dataclass
-class Naive:
-    policy: RestartPolicy
-    log: list = field(default_factory=list)  # (what, seat, now, lived)
-
-    def exhausted(self, what, now, limit):
-        recent = [entry for entry in self.log if entry[0] == what and now - entry[2] < self.policy.period]
-        return limit is not None and len(recent) > limit
-
-    def row(self, counts, ends):
-        """How many of the last entries of interest count, before one ends the row."""
-        n = 0
-        for entry in reversed(self.log):
-            if ends(*entry):
-                break
-            n += counts(*entry)
-        return n
-
-    def step(self, what, seat, now, lived):
-        """Is it exhausted, and how long may the wait be."""
-        self.log.append((what, seat, now, lived))
-        if what == "failed":
-            in_a_row = self.row(lambda w, *_: w == "failed", lambda w, *_: w == "ready")
-            of_seat = self.row(lambda w, s, *_: (w, s) == ("failed", seat), lambda w, s, *_: (w, s) == ("ready", seat))
-            if in_a_row > self.policy.max_failures or self.exhausted("failed", now, self.policy.max_failures):
-                return None
-            return min(30.0, 0.1 * 2 ** (of_seat - 1))
-        if what == "crashed":
-            if self.exhausted("crashed", now, self.policy.max_crashes):
-                return None
-            quick = self.row(
-                lambda w, s, n, lived: (w, s) == ("crashed", seat) and lived < 1,
-                lambda w, s, n, lived: (w, s) == ("crashed", seat) and lived >= 1,
-            )
-            return 0.0 if quick <= 2 else min(0.25, 0.01 * 2 ** (quick - 3))
-        return None
-
-
 limits = st.integers(0, 6) | st.just(math.inf)
 # Whole eighths of a second, so that "exactly the period" happens, and means the same whichever way it is computed.
 eighths = st.integers(0, 160).map(lambda n: n / 8)
@@ -231,10 +194,10 @@ happenings = st.tuples(st.sampled_from(["failed", "crashed", "ready"]), st.integ
     history=st.lists(happenings, max_size=40),
 )
 def test_any_history_is_judged_as_by_one_who_remembers_everything(policy, history):
-    restarts, naive, now = Restarts(policy), Naive(policy), 1000.0
+    restarts, remembered, now = Restarts(policy), FailureLog(policy), 1000.0
     for what, seat, pause, lived in history:
         now += pause / 4
-        expected = naive.step(what, seat, now, lived)
+        expected = remembered.step(what, seat, now, lived)
         if what == "ready":
             restarts.ready(seat)
             continue
@@ -302,6 +265,14 @@ def test_max_failures_cannot_be_none():
 def test_a_limit_that_makes_sense_is_taken(value):
     policy = RestartPolicy(max_failures=value, max_crashes=value)
     assert (policy.max_failures, policy.max_crashes) == (value, value)
+
+
+def test_by_default_five_failures_a_minute_are_allowed_and_crashes_not_limited():
+    assert RestartPolicy() == RestartPolicy(max_failures=5, period=60.0, max_crashes=None)
+
+
+def test_a_policy_bears_the_name_under_which_users_know_it():
+    assert (RestartPolicy.__module__, RestartPolicy.__qualname__) == ("gibbs", "RestartPolicy")
 
 
 def test_a_policy_cannot_be_changed_and_equals_its_like():

@@ -8,7 +8,7 @@ import pytest
 from gibbs._core import seat as seats
 from gibbs._core import ticket as tickets
 from gibbs._core.seat import Seat, SeatMove, SeatState
-from gibbs._core.ticket import IllegalMove, Ticket, TicketMove, TicketState
+from gibbs._core.ticket import Answer, IllegalMove, Ticket, TicketMove, TicketState
 
 ENDS = {TicketState.ANSWERED, TicketState.CANCELLED, TicketState.REFUSED, TicketState.LOST}
 
@@ -95,6 +95,27 @@ def test_the_seats_table_is_the_one_that_is_drawn():
 def test_each_state_has_its_line_in_the_tables():
     assert [*tickets.MOVES] == [*TicketState]
     assert [*seats.MOVES] == [*SeatState]
+
+
+def test_moves_are_verbs_that_an_error_can_say():
+    assert [*map(str, TicketMove)] == ["take", "return", "answer", "cancel", "refuse", "lose"]
+    assert [*map(str, SeatMove)] == ["launch", "ready", "interrupt", "unwind", "condemn", "bury", "retire"]
+
+
+def test_a_new_ticket_is_queued_and_nobody_has_it():
+    new = {"state": "queued", "number": 0, "seat": None, "link_id": 0, "outcome": None, "returned": False}
+    of_nobody = {"on_cancel": None, "wake": None, "released": None, "created": 0.0}
+    assert snapshot(Ticket(b"payload")) == {"payload": b"payload", **new, **of_nobody}
+
+
+def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
+    new = {"state": "vacant", "incarnation": 0, "held": {}, "last_link_id": 0, "on_cancel": "kill", "target": 0}
+    assert snapshot(Seat(3)) == {"index": 3, **new}
+
+
+def test_an_answer_came_along_unless_it_says_that_it_was_left_behind():
+    assert Answer(True, b"body") == Answer(failed=True, body=b"body", left_behind=False)
+    assert Answer(True, b"body") != Answer(failed=True, body=b"body", left_behind=True)
 
 
 def test_a_ticket_has_four_ends_and_a_seat_has_one():

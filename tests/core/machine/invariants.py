@@ -1,0 +1,69 @@
+"""What must be true after every step, whatever it was: of requests, of seats, of the queue, of the numbers.
+
+Compares every detail of the real dispatcher with the plain lists beside it. Knows no rule.
+"""
+
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+
+from gibbs._core.dispatch import Tally
+from tests.core.machine.plain_hub import PlainHub
+
+
+class AfterEachStep(RuleBasedStateMachine):
+    hub: PlainHub
+    steps = 0  # of all runs
+
+    @invariant()
+    def tickets_are_where_they_must_be(self):
+        AfterEachStep.steps += 1
+        for request in self.hub.requests:
+            ticket = request.ticket
+            assert ticket.number == request.number
+            assert ticket.state == request.state
+            assert ticket.ended == (not request.live)
+            assert ticket.outcome == request.outcome
+            assert request.wakes == request.wakes_due == (not request.live)
+            assert request.releases == request.releases_due <= 1
+            places = [place for place in self.hub.places if request in place.held.values()]
+            assert len(places) + (request in self.hub.queue) == 1 if request.live else len(places) <= 1
+            assert ticket.seat is (places[0].seat if places else None)
+            assert ticket.link_id == (next(i for i, r in places[0].held.items() if r is request) if places else 0)
+
+    @invariant()
+    def seats_are_as_they_must_be(self):
+        for place in self.hub.places:
+            seat = place.seat
+            assert seat.state == place.state
+            assert seat.incarnation == place.incarnation
+            assert [*seat.held] == [*place.held] == sorted(place.held), "in the order of sending"
+            assert [*seat.held.values()] == [request.ticket for request in place.held.values()]
+            assert len(seat.held) <= self.hub.window
+            assert not seat.held or seat.state in ("serving", "interrupting", "dying")
+            assert seat.last_link_id == max(place.ids, default=0)
+            assert (seat.state == "interrupting") <= (place.to_clean_up == place.target == seat.target)
+
+    @invariant()
+    def the_queue_is_in_the_order_of_arrival_and_within_its_bound(self):
+        hub, dispatcher = self.hub, self.hub.dispatcher
+        assert [*dispatcher._queue] == [request.number for request in hub.queue]
+        assert [*dispatcher._queue.values()] == [request.ticket for request in hub.queue]
+        assert dispatcher.queued == len(hub.queue)
+        assert dispatcher.oldest is (hub.queue[0].ticket if hub.queue else None)
+        # What a worker gave back, or did not begin before it died, was accepted long ago: it may stand beyond the bound.
+        assert sum(not request.sent for request in hub.queue) <= hub.max_pending
+        assert dispatcher.live <= hub.max_pending + hub.window * len(hub.places)
+
+    @invariant()
+    def the_numbers_add_up(self):
+        live = sum(request.live for request in self.hub.requests)
+        assert self.hub.dispatcher.live == live
+        assert self.hub.dispatcher.tally == Tally(**self.hub.tally)
+        assert sum(self.hub.tally.values()) == len(self.hub.requests) - live
+        assert self.hub.dispatcher.closed == self.hub.closed
+        assert not (self.hub.closed and live), "live after the close"
+
+    def assert_all(self) -> None:
+        self.tickets_are_where_they_must_be()
+        self.seats_are_as_they_must_be()
+        self.the_queue_is_in_the_order_of_arrival_and_within_its_bound()
+        self.the_numbers_add_up()

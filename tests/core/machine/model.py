@@ -1,0 +1,135 @@
+"""What must be true of one request, of one seat, and of what its worker has said: as plain as can be.
+
+Knows no dispatcher. Each stands beside a real thing, and is compared with it after every step.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from gibbs._core.seat import Seat
+from gibbs._core.ticket import Ticket
+from gibbs._wire.frames import HEADER_SIZE, FrameError, FrameReader, encode
+from gibbs._wire.messages import TO_HUB
+
+LONGEST_BODY = 64
+
+
+@dataclass
+class Request:
+    """What must be true of one ticket."""
+
+    number: int
+    on_cancel: str | None
+    ticket: Ticket
+    state: str = "queued"
+    outcome: object = None
+    sent: int = 0  # how often
+    deaths: int = 0  # workers that died with it unbegun
+    begun: bool = False
+    cleanable: bool = False  # somebody wants to know when it has left its seat
+    wakes: int = 0  # counted by the ticket's callbacks
+    releases: int = 0
+    wakes_due: int = 0
+    releases_due: int = 0
+
+    @property
+    def live(self) -> bool:
+        return self.state in ("queued", "sent")
+
+
+@dataclass
+class Piece:
+    """Some bytes that a worker wrote in one go."""
+
+    length: int
+    known_at: int  # as soon as so many bytes of the stream are there, the hub knows what it is
+    message: tuple[int, int, bytes] | None  # None: what is no message
+
+
+class Stream:
+    """What a worker has written and the hub has not read, with the hub's own reader at the end of it."""
+
+    def __init__(self) -> None:
+        self.reader = FrameReader(TO_HUB, limit=LONGEST_BODY)
+        self.broken = False  # the hub has seen what is no message
+        self.unread = b""
+        self._pieces: list[Piece] = []
+        self._written = 0
+        self._read = 0
+        self._whole = 0  # where the last message ended that the hub was given
+
+    def write(self, kind: int, link_id: int, body: bytes = b"") -> None:
+        data = encode(kind, link_id, body)
+        self._write(data, Piece(len(data), self._written + len(data), (kind, link_id, body)))
+
+    def write_nonsense(self, data: bytes) -> None:
+        """The worker writes what is no message. Its header is enough to know."""
+        assert len(data) >= HEADER_SIZE
+        self._write(data, Piece(len(data), self._written + HEADER_SIZE, None))
+
+    def _write(self, data: bytes, piece: Piece) -> None:
+        self.unread += data
+        self._written += len(data)
+        self._pieces.append(piece)
+
+    def cut(self, missing: int) -> None:
+        """The worker died over the last thing that it wrote: so many bytes at the end never left it."""
+        if self._pieces:
+            self.unread = self.unread[: max(0, len(self.unread) - min(missing, self._pieces[-1].length))]
+
+    def read(self, size: int) -> list[tuple[int, int, bytes]]:
+        """The hub reads so many bytes more: all that is whole by then comes out, and nothing else."""
+        data, self.unread = self.unread[:size], self.unread[size:]
+        self._read += len(data)
+        expected = []
+        while self._pieces and self._pieces[0].known_at <= self._read and not self.broken:
+            piece = self._pieces.pop(0)
+            if piece.message is None:
+                self.broken = True
+            else:
+                expected.append(piece.message)
+                self._whole = piece.known_at
+        try:
+            messages = self.reader.feed(data)
+        except FrameError:
+            messages = []
+            assert self.broken, "a message was taken for nonsense"
+        assert messages == expected
+        assert self.broken == (self.reader.broken is not None)
+        assert self.broken or self.reader.in_step == (self._read == self._whole)
+        return messages
+
+
+@dataclass
+class Place:
+    """What must be true of one seat."""
+
+    seat: Seat
+    state: str = "vacant"
+    held: dict[int, Request] = field(default_factory=dict)
+    on_cancel: str = "kill"
+    target: int = 0  # what is being cleaned up
+    begun: int = 0  # the last id that this worker began
+    ids: list[int] = field(default_factory=list)  # all that were ever used here
+    incarnation: int = 0
+    stream: Stream = field(default_factory=Stream)  # of this worker
+    dead: bool = False  # it writes no more
+    distrusted: bool = False  # this worker spoke of what it does not hold, or wrote nonsense: it is not listened to
+    ready_at: float | None = None  # when this worker became ready
+    excused: bool = False  # this worker goes because of a cancel, which is no fault of its model's
+    launch_at: float = -math.inf  # the next worker is not started earlier
+
+    @property
+    def to_clean_up(self) -> int | None:
+        """The id at the head, if it is abandoned and must not just run out."""
+        for link_id, head in self.held.items():
+            return link_id if not head.live and (head.on_cancel or self.on_cancel) != "finish" else None
+        return None
+
+    @property
+    def not_begun(self) -> list[int]:
+        return [link_id for link_id in self.held if link_id > self.begun]
+
+    def could_take(self, request: Request, window: int) -> bool:
+        room = 1 if request.deaths else window
+        return self.state == "serving" and self.to_clean_up is None and len(self.held) < room
