@@ -25,7 +25,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_desk": {"_parent", "_core", "_wire", "_errors", "_options"},
     "_calls": {"_desk", "_options"},
     "_hub": {"_calls", "_desk", "_options", "_parent", "_core", "_wire", "_model", "abc", "_records", "_errors"},
-    "gibbs": {"_hub", "_calls", "_core", "_parent", "_errors", "_records", "_model", "_options", "abc"},  # names, lazily
+    "gibbs": {
+        "_hub",
+        "_calls",
+        "_core",
+        "_parent",
+        "_errors",
+        "_records",
+        "_model",
+        "_options",
+        "abc",
+    },  # names, lazily
     "testing": {"gibbs", "abc", "_wire"},  # the scripted launcher speaks the wire
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
 }
