@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge, RemoteError
 from ._parent.insist import insist
+from ._parent.own import whole
 from ._parent.waiter import waiter_factory
 from ._wire import failure, payload, safe
 
@@ -39,6 +40,8 @@ class Desk:
         results = crew.options.results
         self._names = None if results is None else safe.names_of(results.allow)  # None: results are trusted
         self._new_waiter = waiter_factory()
+        self._submit = whole(self._submit)  # type: ignore[method-assign]  # once for each hub
+        self._withdraw = whole(self._withdraw)  # type: ignore[method-assign]
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
@@ -54,7 +57,8 @@ class Desk:
             self._check_open()
             self._check_method(method)
             body = payload.dumps((method, args, kwargs))
-            self._check_size("request", len(body))
+            if len(body) > crew.options.max_message:
+                raise MessageTooLarge(crew.options.name, "request", len(body), crew.options.max_message)
         except BaseException:
             await checkpoint()
             raise
@@ -66,13 +70,13 @@ class Desk:
             wake=waiter.wake,
             created=anyio.current_time(),
         )
-        crew.carry_out(crew.dispatcher.submit(ticket))
+        self._submit(ticket)
         try:
             await waiter.wait()
             if ticket.state is TicketState.REFUSED:
                 await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
         except BaseException:
-            crew.carry_out(crew.dispatcher.withdraw(ticket))
+            self._withdraw(ticket)
             if not options.abandon_on_cancel and ticket.seat is not None:
                 await self._released(ticket)
             raise
@@ -80,6 +84,12 @@ class Desk:
             if crew.closed is not None and not crew.dispatcher.live:
                 crew.news.announce()
         return self._open(ticket)
+
+    def _submit(self, ticket: Ticket) -> None:
+        self.crew.carry_out(self.crew.dispatcher.submit(ticket))
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        self.crew.carry_out(self.crew.dispatcher.withdraw(ticket))
 
     def _open(self, ticket: Ticket) -> Any:
         """The end of a ticket as a result or an exception, in the task of its caller."""
@@ -95,7 +105,8 @@ class Desk:
         """The result, or raise the model's exception. A body that cannot be opened hurts its own caller only."""
         error: BaseException | failure.RemoteFailure
         if answer.left_behind:
-            self._check_size("result", int.from_bytes(answer.body, "little"))
+            size = int.from_bytes(answer.body, "little")
+            raise MessageTooLarge(self.crew.options.name, "result", size, self.crew.options.max_message)
         if answer.failed:
             error = failure.load_failure(answer.body, trusted=self._names is None)
         else:
@@ -149,11 +160,6 @@ class Desk:
             raise crew.refusal()
         if not crew.dispatcher.has_room(crew.options.max_pending):
             raise HubOverloaded(crew.options.name, crew.dispatcher.queued)
-
-    def _check_size(self, what: Literal["request", "result"], size: int) -> None:
-        options = self.crew.options
-        if size > options.max_message:
-            raise MessageTooLarge(options.name, what, size, options.max_message)
 
     def _check_method(self, name: str) -> None:
         methods = self.crew.methods

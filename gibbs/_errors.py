@@ -171,6 +171,8 @@ class WorkerCrashed(GibbsError):
             how = f"ended by {self.signal}"
         elif self.exit_code is not None:
             how = f"exited with status {self.exit_code}"
+        elif self.may_still_run:
+            how = "was killed, and the kernel has not ended it yet"
         else:
             how = "ended, nobody knows how"
         return f"{how}; {self.probable_cause}" if self.probable_cause else how

@@ -30,7 +30,8 @@ class Ending:
     """How a worker's process ended.
 
     Attributes:
-        how: "exited" with an exit status, "signalled" by a signal, or "unknown" when somebody else reaped the process.
+        how: "exited" with an exit status, "signalled" by a signal, or "unknown" when somebody else reaped the process,
+            or the kernel has not ended it.
         code: the exit status or the signal's number; None when unknown.
         certain: False when nobody can promise that the process does not run any more.
         tail: the last lines that it wrote on descriptors 1 and 2, capped; "" where they are not captured.
@@ -61,6 +62,8 @@ class Ending:
             return f"exited with status {self.code}"
         if self.how == "signalled":
             return f"was ended by {self.signal}"
+        if not self.certain:
+            return "was killed, and the kernel has not ended it yet"
         return "is gone, its exit status was taken by other code of this program"
 
 

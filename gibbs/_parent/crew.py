@@ -57,7 +57,9 @@ class Crew:
         self.start_slots = None if options.start_concurrency is None else anyio.Semaphore(options.start_concurrency)
         self.cleanups = Cleanups()
         self.news = News()
-        self.methods: dict[str, str] | None = None  # name → kind, as the first worker that was ready told
+        self.methods: dict[str, str] | None = (
+            None  # name → kind, as the first worker that was ready told; None: nobody that is trusted
+        )
         self.closed: ClosedReason | None = None
         self.failure: BaseException | None = None
         self._cancel_body = cancel_body
@@ -110,7 +112,7 @@ class Crew:
 
     def became_ready(self, seat: Seat, about: dict[str, Any]) -> None:
         """A worker serves from now on."""
-        if self.methods is None:
+        if self.methods is None and self.options.results is None:  # one that is not trusted speaks for itself only
             self.methods = about["methods"]
         self._restarts.ready(seat.index)
         self.carry_out(self.dispatcher.ready(seat, on_cancel="interrupt" if about["interruptible"] else "kill"))

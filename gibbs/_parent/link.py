@@ -10,6 +10,7 @@ the very tick in which the socket becomes ready, set a cancelled future, and the
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Message = tuple[int, int, bytes]
 
 _PIECE = 1 << 18
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have given SIGPIPE its default back, which would end it
 _SMALL = 1 << 16
 _MOST_PIECES_LEFT = 64  # more than a socket holds; a grandchild may go on writing for ever
 _SILENCE = 0.05  # seconds without a byte after which the stream of a dead worker is taken to be empty
@@ -74,7 +76,7 @@ class Link:
         rest: bytes | memoryview = piece
         if self._socket is not None and not self._outbox:
             try:
-                sent = self._socket.send(piece)
+                sent = self._socket.send(piece, _NO_SIGNAL)
             except OSError:  # no room, or the worker is gone: `write_outbox` will see which
                 sent = 0
             if sent == len(piece):
@@ -89,28 +91,29 @@ class Link:
             while True:
                 await self._more.wait()
                 while self._outbox:
-                    await self._write_first()
-                    self.pieces_taken += 1
+                    self.pieces_taken += await self._write_first()
         except GONE:
             return
 
-    async def _write_first(self) -> None:
+    async def _write_first(self) -> bool:
+        """Write of the first piece what can be written; whether anything was."""
         first = self._outbox[0]
         if self._socket is None:
             await self._stream.send(first)  # type: ignore[arg-type]  # AnyIO takes any buffer
             self._outbox.popleft()
-            return
+            return True
         await anyio.wait_writable(self._socket)
         try:
-            sent = self._socket.send(first)
+            sent = self._socket.send(first, _NO_SIGNAL)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             raise anyio.BrokenResourceError from error
         if sent == len(first):
             self._outbox.popleft()
         else:
             self._outbox[0] = memoryview(first)[sent:]
+        return True
 
     async def receive(self) -> list[Message]:
         """Wait for bytes; return the messages that they complete. Raises one of GONE, or FrameError."""
@@ -136,9 +139,9 @@ class Link:
     async def drain(self, take: Callable[[int, int, bytes], None]) -> None:
         """Hand over what a dead worker had said last: all messages that are still in the stream.
 
-        A forked grandchild can hold the stream open for ever, so silence ends it too; of a socket all is here already, and
-        no time is given to silence, during which this loop could stand still. Raises what `take` raises, or FrameError.
-        Cancelled, it loses nothing.
+        A forked grandchild can hold the stream open for ever, so silence ends it too. Of a socket nothing is waited for: what
+        a dead worker said is here, and a wait could be over only because this loop stood still. Raises what `take` raises,
+        or FrameError. Cancelled, it loses nothing.
         """
         if self._socket is not None:
             self._drain_socket(take)

@@ -16,13 +16,14 @@ import anyio
 from .._core.dispatch import Violation
 from .._core.ticket import Answer
 from .._records import Ending
-from .._wire import payload, plain
+from .._wire import payload
 from .._wire.frames import FrameError
-from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, TOO_LARGE, UNFIT
+from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SIZE, SKIPPED, TOO_LARGE, UNFIT
 from .insist import insist
 from .link import GONE, Link
 from .own import own
 from .waiter import Alarm
+from .welcome import open_welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ Over: TypeAlias = Literal[
 
 STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
 EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
-STOOD_STILL = 0.05  # seconds that a wait is late by when it was this loop that stood still, and not the worker
+STOOD_STILL = 0.05  # a wait that ends so many seconds late was held up by this loop, and not by the worker
 REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left
 
 
@@ -85,6 +86,7 @@ class Worker:
         self._cancel_grace = cancel_grace
         self._cleanups = cleanups
         self._unwanted: Interrupt | None = None
+        self._reprieved = False  # whether what is waited for now was given more time once
         self._alarm = Alarm()
 
     # ---- what others tell it, synchronously
@@ -115,7 +117,7 @@ class Worker:
                 self.link.send(SETUP, 0, payload.dumps(setup))
                 in_time = True
                 while in_time and self.welcome is None and self.over is None and self.deadline == math.inf:
-                    start_deadline = await self._news(start_deadline, start_deadline)
+                    start_deadline = await self._wait_for_news(start_deadline, start_deadline)
                     in_time = anyio.current_time() < start_deadline
                 if self.welcome is None:
                     self._end("closing" if in_time else "timeout")
@@ -128,8 +130,8 @@ class Worker:
                     self.process.kill()
                 tg.cancel_scope.cancel()
 
-    async def _news(self, until: float, deadline: float) -> float:
-        """Wait for news, until then at most. Returns the deadline of what is waited for.
+    async def _wait_for_news(self, until: float, deadline: float) -> float:
+        """Wait until then at most. Returns the deadline of what is waited for.
 
         A later one if this loop stood still meanwhile: what the worker said in time may lie there unread, and Trio does not
         say who is woken first.
@@ -137,8 +139,10 @@ class Worker:
         with anyio.CancelScope(deadline=until):
             await self._alarm.wait()
         now = anyio.current_time()
-        late = now - until
-        return deadline if late < STOOD_STILL else max(deadline, now) + late
+        if now < deadline or now - until < STOOD_STILL or self._reprieved:
+            return deadline
+        self._reprieved = True  # once: a loop that is always late must not keep a worker for ever
+        return now + (now - until)
 
     async def _attend(self) -> None:
         """Do what takes time, as it comes up, until the worker is over."""
@@ -164,6 +168,7 @@ class Worker:
         self.link.aim(link_id, interrupt=how == "interrupt")
         taken, has_left = -1, False
         grace_ends = math.inf
+        self._reprieved = False
         pause = 0.001
         while self.over is None and self._unwanted is order:
             now = anyio.current_time()
@@ -178,7 +183,7 @@ class Worker:
             if how == "interrupt" and (has_left or not self.link.in_band):
                 self.link.strike(link_id)
                 pause = STRIKE_EVERY
-            grace_ends = await self._news(min(now + pause, grace_ends, self.deadline), grace_ends)
+            grace_ends = await self._wait_for_news(min(now + pause, grace_ends, self.deadline), grace_ends)
             pause = min(2 * pause, STRIKE_EVERY)
         if self.over is not None and link_id in self._seat.held:
             self.lost_to_a_cancel = True
@@ -206,7 +211,9 @@ class Worker:
             with anyio.move_on_after(REAP_PATIENCE):
                 ending = await self.process.ended()
             if self.over == "stream" and ending is not None and ending.signal == "SIGKILL":
-                self.violation = self.violation or "it closed its stream and lived on"
+                self.violation = (
+                    self.violation or f"its stream had ended and its process had not, {EXIT_PATIENCE} seconds later"
+                )
         if ending is not None:
             self.ending = ending
         else:
@@ -255,7 +262,7 @@ class Worker:
         if (self.welcome is None) != (kind in (READY, UNFIT)):
             raise Violation(f"message {kind} makes no sense from a worker that is {self._seat.state}")
         if self.welcome is None:
-            self.welcome = kind, _open_welcome(kind, body)
+            self.welcome = kind, open_welcome(kind, body)
             self._alarm.ring()
             return
         ticket = self._seat.held.get(link_id)
@@ -263,6 +270,8 @@ class Worker:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
             assert kind in (ANSWER, FAILURE, TOO_LARGE)
+            if kind == TOO_LARGE and len(body) != SIZE:
+                raise Violation("it told no size of a result that is too large")
             answer = Answer(kind != ANSWER, body, left_behind=kind == TOO_LARGE)
             orders = self._dispatcher.answered(self._seat, link_id, answer)
         if self._unwanted is not None and self._unwanted.link_id == link_id:
@@ -283,16 +292,3 @@ class Worker:
 
 def _no_message(error: FrameError | Violation) -> str:
     return f"it wrote what is no message of the protocol: {error}"
-
-
-def _open_welcome(kind: int, body: bytes) -> Any:
-    """What a new worker says of its model: as READY a dict, as UNFIT the reason and a failure. Raises Violation."""
-    try:
-        said = plain.loads(body)
-        if kind == READY:
-            said["methods"], said["interruptible"]
-        else:
-            _reason, _report = said
-    except BaseException as error:
-        raise Violation(f"its first message cannot be read: {type(error).__name__}") from error
-    return said

@@ -25,6 +25,7 @@ _NAME = 500  # characters
 _MESSAGE = 8_000
 _TRACEBACK = 64_000
 _NOTES = 8_000  # all together
+_STAGES = ("arguments", "call", "result")
 _SCALARS = (str, int, float, bool, bytes, complex, type(None))
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by Python code
 
@@ -69,9 +70,18 @@ def load_failure(body: bytes | bytearray | memoryview, *, trusted: bool = True) 
 
     Of a worker that is not `trusted` the words are read, which run none.
     """
+    from . import safe  # here, since a worker reads none
+
     try:
-        type_name, message, traceback, stage, where, notes, travelling = plain.loads(body)
-        words = RemoteFailure(type_name, message, traceback, stage)
+        type_name, message, traceback, stage, where, notes, travelling = safe.loads(body)
+        if (
+            not all(type(text) is str for text in (type_name, message, traceback, where, *notes))
+            or stage not in _STAGES
+        ):
+            raise TypeError("these are not the words of a failure")
+        words = RemoteFailure(
+            _capped(type_name, _NAME), _capped(message, _MESSAGE), _capped(traceback, _TRACEBACK), stage
+        )
     except BaseException as problem:  # noqa: BLE001 - no dump_failure made this
         return describe_failure(problem, stage="result")
     if travelling is None or not trusted:

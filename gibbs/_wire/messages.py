@@ -18,9 +18,10 @@ UNFIT = 17  # the model could not be built; the body says why
 ANSWER = 18  # the request's result
 FAILURE = 19  # the request's exception
 SKIPPED = 20  # the request was interrupted, or never begun: nothing is to be delivered
-TOO_LARGE = 21  # the request's result is longer than the hub takes; the body says how long, in eight bytes
+TOO_LARGE = 21  # the request's result is longer than the hub takes; the body says how long, a little-endian number
 
 TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE})
 TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE})
 
 INTERRUPT = b"!"
+SIZE = 8  # bytes of the body of TOO_LARGE

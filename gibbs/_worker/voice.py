@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from .._wire import failure, payload, plain
-from .._wire.messages import ANSWER, FAILURE, TOO_LARGE
+from .._wire.messages import ANSWER, FAILURE, SIZE, TOO_LARGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Voice:
         except BaseException as exc:  # noqa: BLE001 - a result's __reduce__ may raise anything
             return FAILURE, link_id, self.failure(exc, "result")
         if len(body) > self._limit:
-            return TOO_LARGE, link_id, len(body).to_bytes(8, "little")
+            return TOO_LARGE, link_id, len(body).to_bytes(SIZE, "little")
         return ANSWER, link_id, body
 
     def failure(self, error: BaseException, stage: str) -> bytes:

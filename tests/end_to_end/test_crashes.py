@@ -737,3 +737,29 @@ def test_a_forked_copy_of_the_program_cannot_use_the_hub_and_does_it_no_harm(sta
     assert program.read() == 1
     assert program.read() == "left"
     assert program.end() == ("", "")
+
+
+SIGPIPE_AS_THE_KERNEL_HAS_IT = """
+import signal
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as programs do whose output goes into `head`
+
+class Model:
+    def __call__(self, x): return x
+
+async def main():
+    async with gibbs.open_hub(Model, workers=1) as hub:
+        pid = hub.statistics().pids[0]
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        say(await hub.request(2))  # written to a worker that is dead, which nobody knows yet
+
+run(main)
+"""
+
+
+def test_a_program_that_gave_sigpipe_its_default_back_does_not_end_with_a_worker(start_program):
+    program = start_program(SIGPIPE_AS_THE_KERNEL_HAS_IT)
+    assert program.read() == 2
+    program.end()
+    assert program.process.returncode == 0

@@ -57,3 +57,58 @@ def test_it_ends_the_program_as_anywhere_else_and_leaves_nothing(moment, start_p
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert "Group" not in err
     all_gone(pids)
+
+
+IN_A_CALLER = """
+import signal
+from gibbs._core.dispatch import Dispatcher
+
+class Model:
+    interruptible = True
+    def __call__(self, x):
+        if x < 0:
+            print("begun", flush=True)
+            time.sleep(600)
+        return x
+
+def interrupting(name):
+    original = getattr(Dispatcher, name)
+    def interrupts(*args):
+        setattr(Dispatcher, name, original)
+        signal.raise_signal(signal.SIGINT)  # in the middle of a verb
+        return original(*args)
+    setattr(Dispatcher, name, interrupts)
+
+async def main():
+    begun = anyio.Event()
+    launcher = gibbs.LocalLauncher(output=lambda line, seat: begun.set())
+    async with gibbs.open_hub(Model, workers=1, launcher=launcher) as hub:
+        interrupting("submit")
+        try:
+            await hub.request(1)
+            await anyio.sleep(0)
+        except KeyboardInterrupt:
+            say("interrupted")
+        say(await hub.request(2))
+        interrupting("withdraw")
+        try:
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(hub.request, -1)
+                await begun.wait()
+                tg.cancel_scope.cancel()
+            await anyio.sleep(0)
+        except* KeyboardInterrupt:
+            say("interrupted")
+        say(await hub.request(3))
+        await hub.drain()
+        say(hub.statistics().running)
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize("anyio_backend", [("trio", {})], ids=["trio"], scope="module")
+def test_it_never_lands_between_two_lines_of_the_core_so_who_catches_it_can_go_on(start_program):
+    program = start_program(IN_A_CALLER)
+    assert [program.read() for _ in range(5)] == ["interrupted", 2, "interrupted", 3, 0]
+    assert program.end() == ("", "")

@@ -5,15 +5,18 @@ Standing still is what a program does that blocks its loop. The times are the fa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import pytest
 from anyio.lowlevel import checkpoint
 
 import gibbs
+from gibbs.testing import ScriptedLauncher
 from tests.end_to_end.callers import Call, answer, until
 
 
@@ -167,3 +170,52 @@ async def test_a_result_that_nobody_waits_for_is_not_opened(tmp_path):
         (tmp_path / "go").touch()
         assert await answer(hub, tmp_path / "go") == "opened"
         assert len(TASKS) == 1
+
+
+# ------------------------------------------------------------------------------------ a loop that is always late
+
+
+@contextlib.asynccontextmanager
+async def a_slow_loop():
+    """Each turn of it takes longer than what is forgiven once."""
+
+    async def slow():
+        while True:
+            time.sleep(0.08)
+            await checkpoint()
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(slow)
+        try:
+            yield
+        finally:
+            tg.cancel_scope.cancel()
+
+
+async def test_on_a_loop_that_is_always_late_a_start_is_given_up_all_the_same():
+    async def hangs(worker):
+        await anyio.sleep_forever()
+
+    async with a_slow_loop():
+        with anyio.fail_after(20), pytest.raises(gibbs.WorkerStartFailed, match="start_timeout") as caught:
+            async with gibbs.open_hub(Model, workers=1, launcher=ScriptedLauncher(hangs), start_timeout=0.2):
+                pass
+    assert caught.value.reason == "timeout"
+
+
+async def test_on_a_loop_that_is_always_late_a_call_that_does_not_unwind_is_killed_all_the_same():
+    async def clings(worker):
+        await worker.start()
+        worker.begin((await worker.receive()).link_id)
+        await anyio.sleep_forever()
+
+    launcher = ScriptedLauncher(clings)
+    with anyio.fail_after(20):
+        async with (
+            a_slow_loop(),
+            gibbs.open_hub(Model, workers=1, launcher=launcher, cancel_grace=0.2, close_timeout=0) as hub,
+        ):
+            with anyio.move_on_after(0.1):
+                await hub.request(1)
+            while not hub.statistics().killed:
+                await anyio.sleep(0.01)

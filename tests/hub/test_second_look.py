@@ -376,7 +376,9 @@ async def test_a_process_that_lives_on_without_its_stream_is_killed_by_the_hub_a
         with pytest.raises(gibbs.WorkerCrashed) as caught:
             await hub.request(1)
         assert caught.value.signal == "SIGKILL"
-        assert caught.value.probable_cause == "it was killed by the hub, since it closed its stream and lived on"
+        assert caught.value.probable_cause == (
+            "it was killed by the hub, since its stream had ended and its process had not, 0.2 seconds later"
+        )
 
 
 # ------------------------------------------------------------------------------------------------- what is counted, asked

@@ -90,7 +90,10 @@ async def test_a_request_to_an_idle_worker(pair, on_cancel, abandon, side):
             await ledger.settle(reaper.victim)
             await ledger.balance(cancelled=request.cancelled)
         assert hub.statistics().cancelled > 0
-        assert on_cancel == "finish" or hub.statistics().interrupted + hub.statistics().killed > 0
+        if (
+            on_cancel != "finish" and pair[0] == "cancel"
+        ):  # of a worker that is dead already nothing is to be cleaned up
+            assert hub.statistics().interrupted + hub.statistics().killed > 0
     assert k > 5
 
 

@@ -1,0 +1,36 @@
+"""What a new worker says of its model, looked at before it is believed.
+
+Knows the form of READY and UNFIT. Promises that whatever else comes is a Violation of this worker, and no other's affair.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from .._core.dispatch import Violation
+from .._errors import StartFailure
+from .._wire import safe
+from .._wire.messages import READY
+
+_KINDS = ("plain", "async", "generator", "async generator")
+
+
+def open_welcome(kind: int, body: bytes) -> Any:
+    """As READY a dict of `methods` and `interruptible`, as UNFIT the reason and a failure. Raises Violation."""
+    try:
+        said = safe.loads(body)
+        if kind == READY:
+            _check(type(said) is dict and type(said["interruptible"]) is bool and type(said["methods"]) is dict)
+            for name, its_kind in said["methods"].items():
+                _check(type(name) is str and its_kind in _KINDS)
+        else:
+            reason, report = said
+            _check(reason in get_args(StartFailure) and type(report) is bytes)
+    except BaseException as error:
+        raise Violation(f"its first message cannot be read: {type(error).__name__}") from error
+    return said
+
+
+def _check(is_so: bool) -> None:
+    if not is_so:
+        raise TypeError("this is not what a worker says of its model")
