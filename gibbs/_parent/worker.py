@@ -73,6 +73,7 @@ class Worker:
     ) -> None:
         self.process = process
         self.link = Link(process, max_message=max_message)
+        self._max_message = max_message
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
         self.over: Over | None = None
         self.ending = Ending(how="unknown", certain=False)  # until it is known
@@ -270,8 +271,8 @@ class Worker:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
             assert kind in (ANSWER, FAILURE, TOO_LARGE)
-            if kind == TOO_LARGE and len(body) != SIZE:
-                raise Violation("it told no size of a result that is too large")
+            if kind == TOO_LARGE and (len(body) != SIZE or int.from_bytes(body, "little") <= self._max_message):
+                raise Violation("it kept back a result that is not too large")
             answer = Answer(kind != ANSWER, body, left_behind=kind == TOO_LARGE)
             orders = self._dispatcher.answered(self._seat, link_id, answer)
         if self._unwanted is not None and self._unwanted.link_id == link_id:

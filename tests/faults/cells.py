@@ -203,10 +203,11 @@ class Cell:
         assert (seen.queued, seen.running, seen.restarts) == (0, 0, outcome.restarts)
         assert (seen.pids[0] == self.pid) == (outcome.restarts == 0)
         assert {name: getattr(seen, name) for name in TALLY} == {**dict.fromkeys(TALLY, 0), **self.tally()}
-        assert (seen.interrupted, seen.killed) == (
-            int(outcome.cleaned_up == "interrupted"),
-            int(outcome.cleaned_up == "killed"),
-        )
+        cleaned_up = seen.interrupted * ["interrupted"] + seen.killed * ["killed"]
+        if getattr(outcome, "honest", False):  # it said that the call was over and went: the hub may see either first
+            assert len(cleaned_up) == 1
+        else:
+            assert cleaned_up == [outcome.cleaned_up] * bool(outcome.cleaned_up)
         began = self.began()
         most = 2 if self.row.twice else 1
         assert all(times <= most for times in began.values()), f"run twice: {began}"

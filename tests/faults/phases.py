@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from types import SimpleNamespace
 
 import anyio
@@ -10,6 +12,7 @@ from anyio.lowlevel import checkpoint
 import gibbs
 from tests.end_to_end.callers import until
 from tests.faults.cells import Cell
+from tests.faults.families import state_of
 from tests.faults.models import LARGE, LARGISH, Freed, Unpickled
 from tests.faults.outcomes import NextCall, Nobody, StartFails
 
@@ -99,10 +102,13 @@ async def in_a_call(cell: Cell, method: str, argument: object) -> None:
 async def half_received(cell: Cell) -> None:
     async with cell.opened() as hub:
         await cell.answered("arms", cell.action)
+        os.kill(cell.pid, signal.SIGSTOP)  # or it might have taken all before this task runs again
+        await until(lambda: state_of(cell.pid) == "T")
         call = cell.ask_for_trouble("length", bytes(LARGISH))
         while not hub.statistics().running:
             await checkpoint()
         assert not cell.link.flushed
+        os.kill(cell.pid, signal.SIGCONT)
         cell.strikes_while_the_loop_stands()
         await cell.ends(call, LARGISH)
 

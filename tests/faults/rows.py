@@ -116,17 +116,15 @@ LIES = [
         lies(cancelled=SAID_SO_AND_DIED) | dict.fromkeys(("receiving", "half_received", "busy", "replying"), FORGED),
         "forged_own_answer",
     ),
-    *[
-        Row(
-            name,
-            lies(cancelled=SAID_SO_AND_DIED)
-            | dict.fromkeys(
-                ("receiving", "half_received", "busy", "replying"),
-                Remote("replaced", stage="result"),
-            ),
-        )
-        for name in ("forged_failure", "forged_too_large")
-    ],
+    Row(
+        "forged_failure",
+        lies(cancelled=SAID_SO_AND_DIED)
+        | dict.fromkeys(
+            ("receiving", "half_received", "busy", "replying"),
+            Remote("replaced", stage="result"),
+        ),
+    ),
+    Row("forged_too_large", lies()),
     Row(
         "truncated_header",
         lies(
