@@ -47,7 +47,8 @@ class Calls(Generic[M_co]):
 
         Raises:
             Exception: what the model raised, as itself, with the worker's traceback in a note.
-            RemoteError: the model raised what cannot travel or be raised here, or arguments or result cannot be loaded.
+            RemoteError: the model raised what cannot travel or be raised here, or arguments or result cannot be loaded; with
+                `results=gibbs.Safe(...)` whatever the model raised.
             WorkerCrashed: the worker died while it had this request.
             HubOverloaded: `max_pending` requests wait already; nothing was sent.
             MessageTooLarge: the arguments, or the result, have more bytes than `max_message`.

@@ -244,8 +244,8 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
             try:
                 crew.close(patience)
                 await insist(crew.gone, on_cut=partial(crew.close, 0.0))
-            except BaseException as native:  # noqa: BLE001 - as above; or one more Ctrl-C, which can come between any two lines
-                body_error = native
+            except BaseException as cut:  # noqa: BLE001 - native, or one more Ctrl-C: it came last and takes the error's place
+                body_error = cut
                 crew.close(0.0)
     except Exception as error:  # the launcher's own, when its session is left: it must not hide the body's
         if crew is None:

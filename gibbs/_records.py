@@ -77,7 +77,7 @@ class HubStatistics:
         queued: requests that wait for a worker.
         running: requests that a worker holds and somebody waits for.
         done: requests answered by a result.
-        failed: requests answered by the model's exception.
+        failed: requests answered by an exception: the model's, or one about what could not be loaded or brought back.
         cancelled: requests whose caller was cancelled.
         crashed: requests that ended with WorkerCrashed.
         refused: accepted requests that ended with HubClosed.

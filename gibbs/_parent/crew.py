@@ -42,8 +42,8 @@ class Crew:
     """The supervisors and what they share.
 
     Invariants: `closed` goes from None to "draining" at most, then to "closed" or "failed", and once it is set no request is
-    accepted; `failure` is set once, before the hub's
-    waiters are told; `news` is announced after every change that somebody may wait for.
+    accepted; `failure` is set once, before the hub's waiters are told; `news` is announced after every change that somebody
+    may wait for.
     """
 
     def __init__(

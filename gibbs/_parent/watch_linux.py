@@ -1,7 +1,7 @@
 """What Linux tells of a child process: its end, by pidfd; and ways to reach it beside the stream: a page and a signal.
 
 The twin of `watch_posix`, with the same names. One way of waiting serves asyncio, uvloop and Trio without a thread, and a
-signal sent through a pidfd can never reach somebody else's process.
+signal sent through a pidfd can never reach somebody else's process. The group is signalled only while its number is provably ours.
 """
 
 from __future__ import annotations

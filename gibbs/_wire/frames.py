@@ -45,11 +45,6 @@ class FrameReader:
         self._buffer = bytearray()
         self.broken: FrameError | None = None  # what stands behind the last whole message; nothing can follow it
 
-    @property
-    def in_step(self) -> bool:
-        """Whether no part of a message is waiting for its rest."""
-        return not self._buffer
-
     def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """Take what arrived; return the messages that are now whole.
 

@@ -7,9 +7,7 @@ one link and are never used twice there, so a late or forged reply cannot be tak
 # hub → worker
 SETUP = 1  # how to find the model and how to be reached while in a call; the first message
 CALL = 2  # run one request; the body is `payload.dumps((method, args, kwargs))`
-CANCEL = (
-    3  # in band only: the caller of this request is gone; the body is INTERRUPT, or empty for "skip it if not begun"
-)
+CANCEL = 3  # in band only: the caller is gone; the body is INTERRUPT, or empty for "skip it if it has not begun"
 LEAVE = 4  # no more requests come: leave the loop and exit as a program does
 
 # worker → hub

@@ -1,8 +1,8 @@
 """The worker's life: receive the recipe, build the model, answer requests one at a time, leave.
 
 The road of a request on this side is `Service.answer`: mark begun, open the arguments, call the model, close the result. It
-must never know about seats, queues or hubs. Promises that every CALL is answered by exactly one ANSWER, FAILURE or SKIPPED,
-unless this process dies; and that nothing but the model's own call may be interrupted.
+must never know about seats, queues or hubs. Promises that every CALL is answered by exactly one ANSWER, FAILURE, TOO_LARGE or
+SKIPPED, unless this process dies; and that nothing but the model's own call may be interrupted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What tests of hubs, of launchers and of models need: workers in memory, the check of a launcher, the cancellation sweep.
+"""What tests of hubs, of launchers and of models need: workers in memory, the check of a launcher, the sweep.
 
 `ScriptedLauncher` starts no process: its workers live in the event loop, do what a script says, and speak to the hub as
 real ones do, so hub tests are quick and run under a virtual clock. `InBand` takes a launcher's side channel away.
-`check_launcher` tries all that a hub expects of a launcher. `sweep` cancels an async function at each of its checkpoints.
+`check_launcher` tries all that a hub expects of a launcher. `sweep` cancels an async function at each of its checkpoints,
+or does there what it is told.
 
 Names are loaded when first asked for: `check_launcher` sends a worker a model of this package, and workers stay light.
 """

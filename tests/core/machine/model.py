@@ -96,7 +96,7 @@ class Stream:
             assert self.broken, "a message was taken for nonsense"
         assert messages == expected
         assert self.broken == (self.reader.broken is not None)
-        assert self.broken or self.reader.in_step == (self._read == self._whole)
+        assert self.broken or (not self.reader._buffer) == (self._read == self._whole)
         return messages
 
 
