@@ -47,7 +47,17 @@ nox.options.sessions = [
     *[f"tests-{python}" for python in PYTHONS],
 ]
 
-WHOLE = ["faults", "sweep", "properties", "simulation", "soak", "storm", "leaks", "sabotage", "mutants"]
+WHOLE = [
+    *[f"faults-{python}" for python in PYTHONS],
+    "sweep",
+    "properties",
+    "simulation",
+    "soak",
+    "storm",
+    "leaks",
+    "sabotage",
+    "mutants",
+]
 
 
 def install(session: nox.Session, *pins: str) -> None:
@@ -79,16 +89,20 @@ def typing(session: nox.Session) -> None:
     session.run("basedpyright", "--verifytypes", "gibbs", "--ignoreexternal")
 
 
+QUICK = ["tests/core", "tests/contract", "tests/hub", "tests/house"]
+DANGERS = [f"tests/end_to_end/test_{danger}.py" for danger in ("cancelling", "crashes", "ctrl_c", "closing", "trust")]
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Every test, on every loop: all with the default Python, all but examples and papers with the newest, the quick ones between."""
+    """On every loop: all tests with the default Python, with the newest the quick ones and the worst dangers, the quick ones between."""
     install(session)
     if session.python == DEFAULT:
         pytest(session, "tests")
     elif session.python == max(PYTHONS, key=lambda python: int(python.rpartition(".")[2])):
-        pytest(session, "tests", "--ignore=tests/examples", "--ignore=tests/docs")
+        pytest(session, *QUICK, *DANGERS)
     else:
-        pytest(session, "tests/core", "tests/contract", "tests/hub", "tests/simulation", "tests/house")
+        pytest(session, *QUICK)
 
 
 @nox.session(python=DEFAULT)
@@ -148,7 +162,7 @@ def whole(session: nox.Session) -> None:
         session.notify(name)
 
 
-@nox.session(python=DEFAULT)
+@nox.session(python=PYTHONS)
 def faults(session: nox.Session) -> None:
     """The fault matrix: every fault in every phase of a worker, on every loop."""
     install(session)

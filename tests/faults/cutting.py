@@ -52,6 +52,7 @@ async def cut_at_every_step(
 async def _natively(scenario: Callable[[], Awaitable[Any]], k: int, when: When, note: Callable[[], None]) -> Any:
     loop = asyncio.get_running_loop()
     left = 25 if when == "again and again" else 1
+    task: asyncio.Task[Any]
 
     def cut() -> None:
         nonlocal left
@@ -64,6 +65,8 @@ async def _natively(scenario: Callable[[], Awaitable[Any]], k: int, when: When, 
             loop.call_soon(loop.call_soon, cut)
 
     async def run() -> Any:
+        nonlocal task
+        task = asyncio.current_task()  # type: ignore[assignment]  # here: an eager one runs before anybody is given it
         return await _cutting_at(k, cut, _coroutine(scenario))
 
     task = asyncio.ensure_future(run())

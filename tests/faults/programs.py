@@ -141,8 +141,9 @@ class Program:
         self.heard = heard
         self.err = folder / "stderr"
         with open(self.err, "wb") as err:
+            plain = {**os.environ, "PYTHON_COLORS": "0"}  # from Python 3.13 on a traceback on a terminal has colours
             self.process = subprocess.Popen(
-                command, **{"stdin": subprocess.DEVNULL, "stdout": err, "stderr": err} | options
+                command, **{"stdin": subprocess.DEVNULL, "stdout": err, "stderr": err, "env": plain} | options
             )
         self.pid = self.process.pid
         self._lines = lines_of(heard, what="the program")
