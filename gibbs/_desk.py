@@ -20,11 +20,13 @@ from ._errors import HubOverloaded, MessageTooLarge, RemoteError
 from ._parent.insist import insist
 from ._parent.own import whole
 from ._parent.waiter import waiter_factory
-from ._wire import failure, payload, safe
+from ._wire import failure, payload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._errors import Stage
-    from ._options import CallOptions
+    from ._options import CallOptions, Safe
     from ._parent.crew import Crew
     from ._parent.supervisor import Death
 
@@ -38,7 +40,7 @@ class Desk:
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
         results = crew.options.results
-        self._names = None if results is None else safe.names_of(results.allow)  # None: results are trusted
+        self._loads: Callable[[bytes], Any] = payload.loads if results is None else _safely(results)
         self._new_waiter = waiter_factory()
         self._submit = whole(self._submit)  # type: ignore[method-assign]  # once for each hub
         self._withdraw = whole(self._withdraw)  # type: ignore[method-assign]
@@ -108,10 +110,10 @@ class Desk:
             size = int.from_bytes(answer.body, "little")
             raise MessageTooLarge(self.crew.options.name, "result", size, self.crew.options.max_message)
         if answer.failed:
-            error = failure.load_failure(answer.body, trusted=self._names is None)
+            error = failure.load_failure(answer.body, trusted=self.crew.options.results is None)
         else:
             try:
-                return payload.loads(answer.body) if self._names is None else safe.loads(answer.body, self._names)
+                return self._loads(answer.body)
             except BaseException as exc:  # noqa: BLE001 - unpickling runs the user's code, which may raise SystemExit
                 error = failure.describe_failure(exc, stage="result")
         if isinstance(error, failure.RemoteFailure):
@@ -176,3 +178,10 @@ class Desk:
                 f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {article} {kind} function: "
                 f"request() needs one that returns its result"
             )
+
+
+def _safely(results: Safe) -> Callable[[bytes], Any]:
+    from ._wire import safe
+
+    names = safe.names_of(results.allow)
+    return lambda body: safe.loads(body, names)

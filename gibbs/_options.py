@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ._core.restarts import RestartPolicy
 from ._model import _Function
-from ._wire.safe import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +79,10 @@ class Safe:
         if isinstance(self.allow, str) or not isinstance(self.allow, list | tuple | set | frozenset):
             raise TypeError(f"allow must be a list of classes and functions, not {self.allow!r}")
         object.__setattr__(self, "allow", tuple(self.allow))
+        from ._wire.safe import (
+            names_of,
+        )  # here, since it needs the module pickle, and a program may have one of its own
+
         names_of(self.allow)
 
 

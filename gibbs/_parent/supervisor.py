@@ -134,6 +134,7 @@ class Supervisor:
             crew.carry_out,
             cancel_grace=crew.options.cancel_grace,
             max_message=crew.options.max_message,
+            trusted=crew.options.results is None,
             cleanups=crew.cleanups,
         )
         if self.closing:

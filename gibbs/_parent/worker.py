@@ -69,11 +69,13 @@ class Worker:
         *,
         cancel_grace: float,
         max_message: float,
+        trusted: bool,
         cleanups: Cleanups,
     ) -> None:
         self.process = process
         self.link = Link(process, max_message=max_message)
         self._max_message = max_message
+        self._trusted = trusted
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
         self.over: Over | None = None
         self.ending = Ending(how="unknown", certain=False)  # until it is known
@@ -263,7 +265,7 @@ class Worker:
         if (self.welcome is None) != (kind in (READY, UNFIT)):
             raise Violation(f"message {kind} makes no sense from a worker that is {self._seat.state}")
         if self.welcome is None:
-            self.welcome = kind, open_welcome(kind, body)
+            self.welcome = kind, open_welcome(kind, body, trusted=self._trusted)
             self._alarm.ring()
             return
         ticket = self._seat.held.get(link_id)

@@ -11,9 +11,9 @@ import sys
 from io import BytesIO
 
 try:
-    from _pickle import Pickler
+    from _pickle import Pickler, Unpickler, UnpicklingError
 except ImportError:  # an interpreter without the C pickler
-    from pickle import Pickler
+    from pickle import Pickler, Unpickler, UnpicklingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,16 @@ def dumps(value: object) -> bytes:
     stream = BytesIO()
     _Writer(stream, 5).dump(value)
     return stream.getvalue()
+
+
+def loads(body: bytes | bytearray | memoryview) -> Any:
+    """Words again, of a worker that is trusted: what needs no name at all. Raises UnpicklingError for the rest."""
+    return _Words(BytesIO(body)).load()
+
+
+class _Words(Unpickler):
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        raise UnpicklingError(f"words speak of nothing, and these of {module_name}.{global_name}, which is not allowed")
 
 
 class _Writer(Pickler):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .._wire import payload, safe
+from .._wire import payload, plain
 from .._wire.failure import load_failure
 from .._wire.frames import FrameReader, encode
 from .._wire.messages import ANSWER, CALL, CANCEL, FAILURE, INTERRUPT, READY, SETUP, SKIPPED, TO_HUB, UNFIT
@@ -70,7 +70,7 @@ class HubEnd:
         if kind not in (READY, UNFIT):
             raise AssertionError(f"a worker must answer SETUP by READY or UNFIT, not by message {kind}")
         if kind == READY:
-            self.about = safe.loads(body)
+            self.about = plain.loads(body)
         return kind
 
     async def call(self, method: str, *args: object) -> int:
@@ -90,7 +90,7 @@ class HubEnd:
             if not isinstance(error, BaseException):
                 raise AssertionError(f"the exception must travel as itself: {error!r}")
             raise error
-        return safe.loads(body)
+        return payload.loads(body)
 
     async def is_skipped(self, link_id: int) -> bool:
         """Whether SKIPPED, for this request, is what comes next."""

@@ -286,14 +286,20 @@ async def child():
             os.kill(child.pid, signal.SIGKILL)
 
 
-async def test_a_process_that_others_reaped_is_unknown_and_its_group_is_not_killed(child, group_kills):
+@pytest.mark.parametrize("number_is_taken", [False, True])
+async def test_of_a_process_that_others_reaped_the_group_is_killed_if_nobody_bears_its_number(
+    number_is_taken, child, group_kills, monkeypatch
+):
     process, watch = child
     assert watch.look() is None
     process.kill()
     process.wait()  # other code of this program was quicker
+    if number_is_taken:
+        monkeypatch.setattr(os, "kill", lambda pid, number: None)
     assert watch.look() == gibbs.Ending(how="unknown")
+    assert group_kills == ([] if number_is_taken else [(process.pid, signal.SIGKILL)])
     assert watch.kill() is None
-    assert group_kills == []
+    assert len(group_kills) == (not number_is_taken), "nothing more is known to be ours"
 
 
 async def test_kill_reaches_the_group_while_the_process_is_ours(child, group_kills):

@@ -394,7 +394,7 @@ class NoBuffers:
         self.sock = sock
         self.left = times
 
-    def send(self, data):
+    def send(self, data, flags=0):
         if self.left:
             self.left -= 1
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))

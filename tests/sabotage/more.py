@@ -227,7 +227,7 @@ MORE = (
     Sabotage(
         "open a pickle where Safe was asked for",
         "a worker that has been taken over runs what it likes in the program",
-        (Edit(DESK, "else safe.loads(answer.body, self._names)", "else payload.loads(answer.body)"),),
+        (Edit(DESK, "if results is None else _safely(results)", "if True else _safely(results)"),),
         (TRUST + "test_what_is_not_allowed_is_refused_by_name_with_the_way_to_allow_it",),
     ),
     Sabotage(
