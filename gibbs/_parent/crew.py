@@ -57,9 +57,7 @@ class Crew:
         self.start_slots = None if options.start_concurrency is None else anyio.Semaphore(options.start_concurrency)
         self.cleanups = Cleanups()
         self.news = News()
-        self.methods: dict[str, str] | None = (
-            None  # name → kind, as the first worker that was ready told; None: nobody that is trusted
-        )
+        self.methods: dict[str, str] | None = None  # name → kind, as the first worker that is ready and trusted told
         self.closed: ClosedReason | None = None
         self.failure: BaseException | None = None
         self._cancel_body = cancel_body

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from .._core.dispatch import Violation
 from .._errors import StartFailure
-from .._wire import plain
+from .._wire.failure import load_words
 from .._wire.messages import READY
 
 _KINDS = ("plain", "async", "generator", "async generator")
@@ -18,12 +18,7 @@ _KINDS = ("plain", "async", "generator", "async generator")
 def open_welcome(kind: int, body: bytes, *, trusted: bool) -> Any:
     """As READY a dict of `methods` and `interruptible`, as UNFIT the reason and a failure. Raises Violation."""
     try:
-        if trusted:
-            said = plain.loads(body)
-        else:
-            from .._wire import safe
-
-            said = safe.loads(body)
+        said = load_words(body, trusted=trusted)
         if kind == READY:
             _check(type(said) is dict and type(said["interruptible"]) is bool and type(said["methods"]) is dict)
             for name, its_kind in said["methods"].items():

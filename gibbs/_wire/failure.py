@@ -71,13 +71,7 @@ def load_failure(body: bytes | bytearray | memoryview, *, trusted: bool = True) 
     Of a worker that is not `trusted` the words are read, which run none.
     """
     try:
-        if trusted:
-            said = plain.loads(body)
-        else:
-            from . import safe
-
-            said = safe.loads(body)
-        type_name, message, traceback, stage, where, notes, travelling = said
+        type_name, message, traceback, stage, where, notes, travelling = load_words(body, trusted=trusted)
         if (
             not all(type(text) is str for text in (type_name, message, traceback, where, *notes))
             or stage not in _STAGES
@@ -100,6 +94,15 @@ def load_failure(body: bytes | bytearray | memoryview, *, trusted: bool = True) 
     except BaseException:  # noqa: BLE001 - KeyboardInterrupt too: the class is not here, or its code raises what it likes
         return words
     return error
+
+
+def load_words(body: bytes | bytearray | memoryview, *, trusted: bool) -> Any:
+    """What a worker says, as plain data that speak of no names. Raises pickle's errors for whatever else it is."""
+    if trusted:
+        return plain.loads(body)
+    from . import safe  # here, since it needs the module pickle, and a program may have one of its own
+
+    return safe.loads(body)
 
 
 def describe_failure(error: BaseException, *, stage: str) -> RemoteFailure:

@@ -217,5 +217,4 @@ async def test_on_a_loop_that_is_always_late_a_call_that_does_not_unwind_is_kill
         ):
             with anyio.move_on_after(0.1):
                 await hub.request(1)
-            while not hub.statistics().killed:
-                await anyio.sleep(0.01)
+            await until(lambda: hub.statistics().killed)
