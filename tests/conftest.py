@@ -91,14 +91,21 @@ def pids() -> set[int]:
 def relation(pid: int) -> str | None:
     """ "process": our child, running or not reaped. "orphan": descends from us, and somebody else's now. None: gone, or not ours.
 
+    "executing": it shows no environment yet, as for a moment after its execve has told its parent that all went well.
+
     A zombie whose parent is another is gone: whether that one reaps it is not ours to say (in a container, process 1 often never does).
     """
     with contextlib.suppress(OSError, ValueError):
         state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
         if int(parent) == os.getpid():
             return "process"
-        if state not in "ZX" and MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+        if state in "ZX":
+            return None
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        if MARK.encode() in environment.split(b"\0"):
             return "orphan"
+        if not environment and os.readlink(f"/proc/{pid}/exe"):  # which a thread of the kernel has not
+            return "executing"
     return None
 
 
@@ -157,7 +164,7 @@ class Inventory:
             new = sorted(pids() - self.pids)
             started = [(pid, kind) for pid in new if (kind := relation(pid))]
             alive = threads() - self.threads
-            settled = not alive and all(kind != "orphan" for _, kind in started)
+            settled = not alive and all(kind == "process" for _, kind in started)
             if settled or time.monotonic() > until:
                 break
             time.sleep(0.005)
@@ -173,7 +180,7 @@ class Inventory:
     def sweep(self) -> None:
         """End what was left, so that one guilty test is one accusation and no process outlives the run."""
         for pid in pids() - self.pids:
-            if kind := relation(pid):
+            if (kind := relation(pid)) in ("process", "orphan"):
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
                     if kind == "process":

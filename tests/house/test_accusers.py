@@ -62,6 +62,23 @@ def test_an_orphan_is_found_and_ended(take_inventory):
 
 
 @linux
+def test_an_orphan_is_found_that_shows_no_environment_yet(take_inventory, monkeypatch):
+    before = take_inventory()
+    start = f"import subprocess, sys; print(subprocess.Popen({SLEEPER!r}, stdout=subprocess.DEVNULL, start_new_session=True).pid)"
+    orphan = int(subprocess.run([sys.executable, "-c", start], stdout=subprocess.PIPE, check=True).stdout)
+    read_bytes, empty = Path.read_bytes, [b"", b""]
+
+    def in_the_moment_of_its_execve(path):
+        return empty.pop() if empty and str(path) == f"/proc/{orphan}/environ" else read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", in_the_moment_of_its_execve)
+    found = before.left(grace=0.5)
+    before.sweep()
+    assert [*found] == ["orphan"]
+    assert not empty
+
+
+@linux
 def test_a_zombie_with_a_foreign_parent_is_gone(take_inventory):
     before = take_inventory()
     # The child has a child that has ended and that it does not reap.
