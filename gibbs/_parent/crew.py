@@ -101,7 +101,11 @@ class Crew:
         except anyio.get_cancelled_exc_class():  # a native cancellation; its end is the hub's, not this task group's
             self.fail(RuntimeError(f"a task of the hub {self.options.name!r} was cancelled by other code"))
         except BaseException as error:  # noqa: BLE001 - the others are shielded and must be told to stop
+            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # made by a worker's task group
+                error = error.exceptions[0]
             self.fail(error)
+            if not isinstance(error, Exception):  # a second Ctrl-C on asyncio, raised where it came: nobody wants to wait
+                self.close(0.0)
         finally:
             self._supervising -= 1
             self.news.announce()

@@ -9,6 +9,8 @@ import pytest
 from trio.testing import MockClock
 
 import gibbs
+from gibbs._parent.link import Link
+from gibbs._wire.messages import LEAVE
 from gibbs.testing import ScriptedLauncher, serve
 
 
@@ -246,6 +248,25 @@ async def test_a_call_that_finishes_has_until_close_timeout(ask, seconds, gone_a
             before = anyio.current_time()
         assert anyio.current_time() - before == pytest.approx(gone_after)
         assert launcher.worker().ending.how == how
+
+
+async def test_a_ctrl_c_that_is_raised_in_a_task_of_the_hub_waits_for_no_worker(monkeypatch):
+    """asyncio raises the second one wherever it comes; here it is where the first worker is told to leave."""
+
+    def interrupted(link, kind, *what):
+        if kind == LEAVE:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        send(link, kind, *what)
+
+    send = Link.send
+    launcher = ScriptedLauncher(clings)
+    before = anyio.current_time()
+    with pytest.raises(KeyboardInterrupt):
+        async with open_hub(launcher, workers=2, close_timeout=600):
+            monkeypatch.setattr(Link, "send", interrupted)
+    assert anyio.current_time() == before
+    assert all(worker.ending is not None for worker in launcher.workers)
 
 
 async def test_a_process_that_cannot_be_reaped_does_not_hide_the_body_s_error(caplog):
