@@ -35,14 +35,17 @@ class FrameReader:
     """Collects bytes and gives whole messages back: `(kind, link_id, body)`.
 
     `kinds` are those that may come from the other side, `limit` is how many bytes a body may have; all else is a FrameError.
+    Invariant: `_buffer` is what came of a message that is not whole, of its body when `_head` is set, else of its header.
     """
 
-    __slots__ = ("_buffer", "_kinds", "_limit", "broken")
+    __slots__ = ("_buffer", "_head", "_kinds", "_limit", "_missing", "broken")
 
     def __init__(self, kinds: frozenset[int], *, limit: float = _NO_LIMIT) -> None:
         self._kinds = kinds
         self._limit = limit
-        self._buffer = bytearray()
+        self._buffer: list[bytes] = []
+        self._head: tuple[int, int] | None = None
+        self._missing = 0  # bytes of the body that are still to come
         self.broken: FrameError | None = None  # what stands behind the last whole message; nothing can follow it
 
     def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
@@ -53,23 +56,37 @@ class FrameReader:
         """
         if self.broken is not None:
             raise self.broken
-        buffer = self._buffer
-        buffer += data
+        if type(data) is not bytes:
+            data = bytes(data)  # bodies are bytes, whatever a stream gives
         messages: list[tuple[int, int, bytes]] = []
         start = 0
-        with memoryview(buffer) as view:
-            while len(view) - start >= HEADER_SIZE:
-                magic, version, kind, link_id, length = _HEADER.unpack_from(view, start)
-                if magic != _MAGIC or version != _VERSION or kind not in self._kinds or length > self._limit:
-                    self.broken = FrameError(f"not a message: {bytes(view[start : start + HEADER_SIZE])!r}")
-                    if not messages:
-                        raise self.broken
-                    break
-                end = start + HEADER_SIZE + length
-                if end > len(view):
-                    break
-                messages.append((kind, link_id, bytes(view[start + HEADER_SIZE : end])))
-                start = end
-        if start:
-            del buffer[:start]
+        if self._head is not None:
+            if len(data) < self._missing:
+                self._buffer.append(data)
+                self._missing -= len(data)
+                return messages
+            start = self._missing
+            body = b"".join((*self._buffer, data[:start]))  # the only copy of a large one
+            messages.append((*self._head, body))
+            self._head = None
+            self._buffer = []
+        elif self._buffer:
+            data = self._buffer.pop() + data
+        end = len(data)
+        while start + HEADER_SIZE <= end:
+            magic, version, kind, link_id, length = _HEADER.unpack_from(data, start)
+            if magic != _MAGIC or version != _VERSION or kind not in self._kinds or length > self._limit:
+                self.broken = FrameError(f"not a message: {data[start : start + HEADER_SIZE]!r}")
+                if not messages:
+                    raise self.broken
+                return messages
+            start += HEADER_SIZE
+            if start + length > end:
+                self._head = kind, link_id
+                self._missing = length - (end - start)
+                break
+            messages.append((kind, link_id, data[start : start + length]))
+            start += length
+        if start < end or self._head is not None:
+            self._buffer.append(data[start:])
         return messages
