@@ -17,6 +17,7 @@ import threading
 import time
 import types
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -339,3 +340,39 @@ def blockbuster(request: pytest.FixtureRequest, leaves_nothing_behind: None) -> 
 def watch_for_blocking() -> Callable[[str], contextlib.AbstractContextManager[list[str]]]:
     """The same watch over another folder, for the test that it sees."""
     return watching
+
+
+# --------------------------------------------------------------------------------------------------- which cases are run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "in_turn(share=1): one case in so many, on one loop; with GIBBS_LONG in the environment all, on all loops",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect, not skip: what is left out is shown by another case, or on another loop."""
+    if "GIBBS_LONG" in os.environ:
+        return
+    loops: dict[Any, int] = {}
+    turned: list[Any] = [item for item in items if item.get_closest_marker("in_turn")]
+    for item in turned:
+        loops[item.path] = max(loops.get(item.path, 0), 1 + loop_of(item))
+    left = [item for item in turned if turn_of(item) % (loops[item.path] * share_of(item)) != loop_of(item)]
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=left)
+
+
+def turn_of(item: Any) -> int:
+    """A number for each case, the same for all loops and in every run."""
+    return zlib.crc32(re.sub(r"\b(asyncio|uvloop|trio)\b", "", item.name).encode())
+
+
+def share_of(item: Any) -> int:
+    return int(item.get_closest_marker("in_turn").kwargs.get("share", 1))
+
+
+def loop_of(item: Any) -> int:
+    return int(item.callspec.indices["anyio_backend"])

@@ -21,7 +21,7 @@ from gibbs.testing import sweep
 from tests.end_to_end.callers import alive, answer, is_settled, until
 from tests.hub.swept import Outcome, cancel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.in_turn]
 
 
 class Waits:

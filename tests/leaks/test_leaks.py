@@ -30,7 +30,7 @@ BYTES = 1_000.0 if LONG else math.inf
 BLOCKS_OF_A_HUB = 2.0 if LONG else 30.0
 BLOCKS_OF_A_CALL = 0.5 if LONG else 3.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500 if LONG else 120)]
+pytestmark = [pytest.mark.slow, pytest.mark.in_turn, pytest.mark.timeout(1_500 if LONG else 120)]
 
 
 @pytest.fixture(autouse=True)
