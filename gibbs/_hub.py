@@ -127,7 +127,7 @@ class Hub(Calls[M_co]):
         ready = crew.closed is None and crew.serving > 0
         if ready and not crew.dispatcher.has_room(crew.options.max_pending):
             ready = False
-            reasons.append(f"the queue is full: {crew.dispatcher.queued} requests wait")
+            reasons.append(f"the queue is full: {crew.dispatcher.waiting} requests wait")
         return Health(ready=ready, reasons=tuple(reasons))
 
     def __repr__(self) -> str:
@@ -135,7 +135,7 @@ class Hub(Calls[M_co]):
         state = crew.closed or "open"
         return (
             f"<gibbs.Hub {self.name!r} {state}: {crew.serving} of {crew.options.workers} workers ready, "
-            f"{crew.dispatcher.live - crew.dispatcher.queued} requests running, {crew.dispatcher.queued} queued>"
+            f"{max(0, crew.dispatcher.live - crew.dispatcher.waiting)} requests running, {crew.dispatcher.waiting} queued>"
         )
 
 

@@ -74,7 +74,7 @@ class HubStatistics:
     Attributes:
         seats: how many seats are in each state: "vacant", "starting", "serving", "interrupting", "dying", "retired".
         pids: the process id of each seat's worker, by seat index; None where there is none.
-        queued: requests that wait for a worker.
+        queued: requests that wait for their turn, also those that were sent ahead to a worker that runs another.
         running: requests that a worker holds and somebody waits for.
         done: requests answered by a result.
         failed: requests answered by an exception: the model's, or one about what could not be loaded or brought back.

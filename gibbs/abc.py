@@ -65,6 +65,18 @@ class SideChannel(Protocol):
         """Interrupt the named request if it is running; do nothing otherwise."""
         ...
 
+    def offer(self, count: int) -> None:
+        """Allow the worker to begin so many requests more, those that are sent next."""
+        ...
+
+    def take_back(self, at_most: int) -> int:
+        """Take back what was offered and not begun: the worker will skip it. How many there were, in that moment."""
+        ...
+
+    def service_time(self) -> float:
+        """Seconds that the worker takes for a request, by its own measure of late; infinity when it has none."""
+        ...
+
 
 class WorkerProcess(Protocol):
     """One launched process, as the hub sees it."""

@@ -21,11 +21,11 @@ def main() -> None:
     import faulthandler
     from io import TextIOWrapper
 
-    stream, page, lifeline, parent = map(int, sys.argv[1:5])
+    stream, page, claims, lifeline, parent = map(int, sys.argv[1:6])
     sys.argv[1:] = []
     if sys.stderr is not None:
         faulthandler.enable()  # a segmentation fault says where it was, in WorkerCrashed.stderr_tail
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, TextIOWrapper):
             output.reconfigure(line_buffering=True)
-    serve(stream, page=page, lifeline_fd=lifeline, parent=parent)
+    serve(stream, page=page, claims=claims, lifeline_fd=lifeline, parent=parent)

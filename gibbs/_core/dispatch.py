@@ -5,18 +5,25 @@ out, so whoever called it does. Each verb that leaves a seat alive ends in `_cha
 follows from it; a room that is freed and offered to nobody is thereby impossible. Assignment is synchronous: a seat is
 reserved in the same breath in which it is seen to be free (a peer leaks a slot for want of this).
 
+A seat whose worker is quick is *sent ahead*: it holds more than one request. What it has not begun can be taken back at once,
+by a `Recall` that is answered with `given_back`: when a call takes long, or when somebody leaves whose request is among them.
+
 Invariants, checked by a state machine after every verb: each live ticket is in exactly one place, the queue or one seat's
-`held`; nothing is assigned to a seat that is not SERVING; no seat holds more than `window`; while a ticket is queued, no
-seat could take the first of the queue; no seat is INTERRUPTING with nothing to interrupt; first come, first served; a
-ticket ends once; after `close` none is live.
+`held`; nothing is assigned to a seat that is not SERVING, that holds its `window` or that has not read what was recalled;
+while a ticket is queued, no seat could take the first of the queue; no seat is INTERRUPTING with nothing to interrupt; no
+abandoned request waits for its turn unless a Recall was ordered; first come, first served; a ticket ends once; after `close`
+none is live.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from .orders import Interrupt, Order, Recall, Send
+from .pace import UNKNOWN, window_for
+from .queue import Queue
+from .roster import Roster
 from .seat import SeatMove, SeatState
 from .ticket import Lost, TicketMove
 
@@ -27,29 +34,11 @@ if TYPE_CHECKING:
     from .ticket import Answer, Ticket
 
 
-class Send(NamedTuple):
-    """Write the ticket's payload to the seat's worker, under this link id."""
+LARGE = 1 << 16  # bytes of a payload that is worth letting go before its outcome
 
-    seat: Seat
-    link_id: int
-    ticket: Ticket
-
-
-class Interrupt(NamedTuple):
-    """Clean up the abandoned request at the seat's head: `how` is "interrupt" or "kill"."""
-
-    seat: Seat
-    link_id: int
-    how: str
-
-
-class Recall(NamedTuple):
-    """Ask the seat's worker to give back what it has not begun."""
-
-    seat: Seat
-
-
-Order = Send | Interrupt | Recall
+# On the way of every request; an enum looks its members up, which takes as long as a move does.
+_SERVING, _INTERRUPTING = SeatState.SERVING, SeatState.INTERRUPTING
+_TAKE, _ANSWER = TicketMove.TAKE, TicketMove.ANSWER
 
 
 class Violation(Exception):
@@ -68,27 +57,36 @@ class Tally:
 
 
 class Dispatcher:
-    """Matches tickets and seats. `window` is how many requests a seat may hold at once."""
+    """Matches tickets and seats."""
 
-    def __init__(self, seats: Iterable[Seat], *, window: int = 1) -> None:
+    def __init__(self, seats: Iterable[Seat]) -> None:
         self.seats = tuple(seats)
-        self.window = window
         self.tally = Tally()
         self.closed = False
-        self._queue: OrderedDict[int, Ticket] = OrderedDict()  # by arrival number, always in its order
+        self._queue = Queue()
         self._arrivals = 0
         self._live = 0  # tickets that have not ended
-        # Two stacks of seats with room, the one used last on top, whose caches are warm; dicts, so that none is twice on
-        # one. Deletion is lazy: a seat is looked at again before it is used.
-        self._idle: dict[Seat, None] = {}  # hold nothing
-        self._roomy: dict[Seat, None] = {}  # hold something, less than the window
+        self._ahead = 0  # tickets that some seat holds behind another
+        self._roster = Roster()
 
     # ---- what the hub sees
 
     @property
-    def queued(self) -> int:
-        """How many tickets wait for a seat."""
-        return len(self._queue)
+    def waiting(self) -> int:
+        """How many tickets wait for their turn: in the queue, or sent ahead to a seat that runs another."""
+        return len(self._queue) + self._ahead
+
+    @property
+    def sends_ahead(self) -> bool:
+        """Whether some seat holds a ticket behind another."""
+        return self._ahead > 0
+
+    @property
+    def wants_ticks(self) -> bool:
+        """Whether something waits behind a request that may take long, or a large payload is kept that may have begun."""
+        return self.sends_ahead or any(
+            len(ticket.payload) > LARGE for seat in self.seats for ticket in seat.held.values()
+        )
 
     @property
     def live(self) -> int:
@@ -98,21 +96,23 @@ class Dispatcher:
     @property
     def oldest(self) -> Ticket | None:
         """The ticket that has been in the queue for longest."""
-        return next(iter(self._queue.values()), None)
+        return self._queue.first
 
     def has_room(self, max_pending: float) -> bool:
-        """Whether a new ticket would be sent at once, or find room in a queue of this length."""
-        return len(self._queue) < max_pending or (not self._queue and self._find_seat(alone=False) is not None)
+        """Whether a new ticket would be run at once, or be one of so many that wait."""
+        return self.waiting < max_pending or (not self._queue and self._roster.find(alone=True) is not None)
 
     # ---- the verbs: a request
 
-    def submit(self, ticket: Ticket) -> list[Order]:
-        """A caller asks. The ticket is QUEUED, or SENT to a seat."""
+    def submit(self, ticket: Ticket, *, alone: bool = False) -> list[Order]:
+        """A caller asks. The ticket is QUEUED, or SENT to a seat; with `alone` to one that holds nothing."""
         self._arrivals += 1
         ticket.number = self._arrivals
         self._live += 1
-        self._queue[ticket.number] = ticket
-        return self._assign()
+        if not self._queue and (seat := self._roster.find(alone=alone)) is not None:
+            return [self._send(ticket, seat)]
+        self._queue.append(ticket)  # while others wait, no seat could take it either
+        return []
 
     def withdraw(self, ticket: Ticket) -> list[Order]:
         """The caller is cancelled. A ticket that has ended already is left as it is."""
@@ -120,10 +120,10 @@ class Dispatcher:
             return []
         seat = ticket.seat
         if seat is None:
-            del self._queue[ticket.number]
+            self._queue.remove(ticket)
         self._end(ticket, TicketMove.CANCEL)
         self.tally.cancelled += 1
-        return self._assign() if seat is None else self._changed(seat)
+        return self._assign() if seat is None else self._abandoned(seat)
 
     # ---- the verbs: a seat's worker
 
@@ -131,27 +131,71 @@ class Dispatcher:
         """A worker is being started for the seat."""
         seat.move(SeatMove.LAUNCH)
         seat.incarnation += 1
+        seat.begun = 0
 
     def ready(self, seat: Seat, *, on_cancel: str) -> list[Order]:
         """The worker has built its model, which bears a cancelled call so."""
         seat.move(SeatMove.READY)
         seat.on_cancel = on_cancel
+        seat.service_time = UNKNOWN
+        seat.window = 1
         return self._changed(seat)
+
+    def paced(self, seat: Seat, service_time: float) -> list[Order]:
+        """The worker takes so many seconds for a request: that is how far it is sent ahead."""
+        seat.service_time = service_time
+        seat.window = window_for(service_time)
+        return self._changed(seat)
+
+    def tick(self) -> list[Order]:
+        """Some time has passed, more than calls take that are worth sending ahead.
+
+        A seat with the same request at its head as at the last tick is held up by it: what waits behind is taken back, and
+        nothing is sent ahead to it until it has been measured again.
+        """
+        orders: list[Order] = []
+        for seat in self.seats:
+            head = next(iter(seat.held), 0)
+            if head == seat.seen_at_its_head and len(seat.held) > 1 and seat.state is _SERVING:
+                seat.service_time = UNKNOWN
+                seat.window = 1
+                orders.append(Recall(seat))
+            seat.seen_at_its_head = head
+        return orders
+
+    def begun(self, seat: Seat, link_id: int) -> None:
+        """The worker has begun all until this one: they are never sent again, and their payloads not needed any more."""
+        seat.begun = max(seat.begun, link_id)
+        for held_id, ticket in seat.held.items():
+            if held_id > link_id:
+                break
+            ticket.payload = b""
 
     def answered(self, seat: Seat, link_id: int, answer: Answer) -> list[Order]:
         """The worker answered: the ticket ends, or an abandoned one is let go. Raises Violation."""
-        ticket = self._held(seat, link_id)
-        self._let_go(seat, ticket)
-        if not ticket.ended:
-            self._end(ticket, TicketMove.ANSWER, answer)
-            if answer.failed:
-                self.tally.failed += 1
-            else:
-                self.tally.done += 1
+        return self.answered_all(seat, ((link_id, answer),))
+
+    def answered_all(self, seat: Seat, answers: Iterable[tuple[int, Answer]]) -> list[Order]:
+        """The worker answered several requests; its room is offered once, when all are settled. Raises Violation."""
+        for link_id, answer in answers:
+            ticket = self._held(seat, link_id)
+            self._let_go(seat, ticket)
+            if not ticket.ended:
+                self._end(ticket, _ANSWER, answer)
+                if answer.failed:
+                    self.tally.failed += 1
+                else:
+                    self.tally.done += 1
         return self._changed(seat)
 
     def skipped(self, seat: Seat, link_id: int) -> list[Order]:
-        """The worker did not run, or did not finish, an abandoned request. Raises Violation if somebody waits for it."""
+        """The worker did not run, or did not finish, a request that was recalled or abandoned.
+
+        Raises Violation if somebody waits for it there.
+        """
+        if link_id in seat.recalled:
+            seat.recalled.remove(link_id)
+            return self._changed(seat)
         ticket = self._held(seat, link_id)
         if not ticket.ended:
             raise Violation(f"request {link_id} was skipped, but nobody had cancelled it")
@@ -159,13 +203,14 @@ class Dispatcher:
         return self._changed(seat)
 
     def given_back(self, seat: Seat, link_ids: Iterable[int]) -> list[Order]:
-        """The worker gives back what it has not begun. It is no death and does not count as one. Raises Violation."""
+        """What was taken back from the worker, which will skip it. No death, and not counted as one. Raises Violation."""
         tickets = {link_id: self._held(seat, link_id) for link_id in link_ids}  # all are looked at before one is moved
-        for ticket in reversed(tickets.values()):
+        for link_id, ticket in reversed(tickets.items()):
             self._let_go(seat, ticket)
+            seat.recalled.add(link_id)
             if not ticket.ended:
                 self._requeue(ticket)
-        return self._changed(seat) + self._assign()
+        return self._changed(seat)
 
     def condemn(self, seat: Seat) -> None:
         """The worker is dead, or must die: nothing more is assigned. What it holds waits for the evidence."""
@@ -179,11 +224,12 @@ class Dispatcher:
         it begins, it is LOST with the promise that it has not run.
         """
         seat.move(SeatMove.BURY)
+        seat.recalled.clear()
         for link_id, ticket in reversed(list(seat.held.items())):
             self._let_go(seat, ticket)
             if ticket.ended:
                 continue
-            may_have_run = begun is None or link_id <= begun
+            may_have_run = begun is None or link_id <= max(begun, seat.begun)
             if may_have_run or ticket.returned:
                 self._end(ticket, TicketMove.LOSE, Lost(death, may_have_run))
                 self.tally.lost += 1
@@ -201,13 +247,13 @@ class Dispatcher:
     def close(self) -> list[Order]:
         """The hub closes: every live ticket is REFUSED, and running calls are cleaned up as for a cancel."""
         self.closed = True
-        queued = list(self._queue.values())
+        queued = list(self._queue)
         self._queue.clear()
         running = [ticket for seat in self.seats for ticket in seat.held.values() if not ticket.ended]
         for ticket in queued + running:
             self._end(ticket, TicketMove.REFUSE)
             self.tally.refused += 1
-        return [order for seat in self.seats for order in self._changed(seat)]
+        return [order for seat in self.seats for order in self._abandoned(seat)]
 
     # ---- what they are made of
 
@@ -223,42 +269,37 @@ class Dispatcher:
 
     def _let_go(self, seat: Seat, ticket: Ticket) -> None:
         del seat.held[ticket.link_id]
+        if seat.held:
+            self._ahead -= 1
         ticket.seat = None
         ticket.link_id = 0
         if ticket.released is not None:
             ticket.released()
 
     def _requeue(self, ticket: Ticket) -> None:
-        """Back to its old place: nearly always the very front. Of several, the youngest goes first, which keeps it so."""
         ticket.move(TicketMove.RETURN)
-        oldest = next(iter(self._queue), ticket.number)
-        self._queue[ticket.number] = ticket
-        self._queue.move_to_end(ticket.number, last=False)
-        if oldest < ticket.number:
-            self._queue = OrderedDict(sorted(self._queue.items()))
+        self._queue.put_back(ticket)
 
     def _changed(self, seat: Seat) -> list[Order]:
         """Something about this seat is different: settle what it does next, and offer its room."""
         orders: list[Order] = []
         unwanted = seat.unwanted
-        if seat.state is SeatState.INTERRUPTING and (unwanted is None or unwanted.link_id != seat.target):
+        if seat.state is _INTERRUPTING and (unwanted is None or unwanted.link_id != seat.target):
             seat.move(SeatMove.UNWIND)
-        if seat.state is SeatState.SERVING and unwanted is not None:
+        if seat.state is _SERVING and unwanted is not None:
             seat.move(SeatMove.INTERRUPT)
             seat.target = unwanted.link_id
             orders.append(Interrupt(seat, unwanted.link_id, seat.cleaning_of(unwanted)))
             if len(seat.held) > 1:
                 orders.append(Recall(seat))
-        if seat.state is SeatState.SERVING:
-            self._offer(seat)
-            orders += self._assign()
-        return orders
+        self._roster.offer(seat)
+        return orders + self._assign() if self._queue else orders
 
-    def _offer(self, seat: Seat) -> None:
-        stack = self._roomy if seat.held else self._idle
-        if len(seat.held) < self.window:
-            stack.pop(seat, None)  # or it would keep its old place
-            stack[seat] = None
+    def _abandoned(self, seat: Seat) -> list[Order]:
+        """A request that it holds has ended: it is cleaned up if it runs, and must not begin if it does not."""
+        if seat.held and seat.state is _SERVING and seat.unwanted is None:
+            return [Recall(seat)]  # all else follows when that is answered
+        return self._changed(seat)
 
     def _assign(self) -> list[Order]:
         """Give the first of the queue to a seat, as long as one can take it. Strictly in order of arrival.
@@ -267,32 +308,21 @@ class Dispatcher:
         ones it might wait for ever, since no seat would ever be empty.
         """
         orders: list[Order] = []
-        while self._queue:
-            ticket = next(iter(self._queue.values()))
-            seat = self._find_seat(alone=ticket.returned)
+        while (ticket := self._queue.first) is not None:
+            seat = self._roster.find(alone=ticket.returned)
             if seat is None:
                 break
-            del self._queue[ticket.number]
-            ticket.move(TicketMove.TAKE)
-            seat.last_link_id += 1
-            ticket.seat = seat
-            ticket.link_id = seat.last_link_id
-            seat.held[ticket.link_id] = ticket
-            self._offer(seat)
-            orders.append(Send(seat, ticket.link_id, ticket))
+            self._queue.remove(ticket)
+            orders.append(self._send(ticket, seat))
         return orders
 
-    def _find_seat(self, *, alone: bool) -> Seat | None:
-        while self._idle:
-            seat = next(reversed(self._idle))
-            if seat.state is SeatState.SERVING and not seat.held:
-                return seat
-            self._idle.popitem()
-        if alone:
-            return None
-        while self._roomy:
-            seat = next(reversed(self._roomy))
-            if seat.state is SeatState.SERVING and len(seat.held) < self.window:
-                return seat
-            self._roomy.popitem()
-        return None
+    def _send(self, ticket: Ticket, seat: Seat) -> Send:
+        ticket.move(_TAKE)
+        seat.last_link_id = link_id = seat.last_link_id + 1
+        ticket.seat = seat
+        ticket.link_id = link_id
+        if seat.held:
+            self._ahead += 1
+        seat.held[link_id] = ticket
+        self._roster.offer(seat)
+        return Send(seat, link_id, ticket)

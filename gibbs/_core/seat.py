@@ -19,6 +19,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from . import pace
 from .ticket import IllegalMove
 
 if TYPE_CHECKING:
@@ -58,16 +59,33 @@ MOVES: dict[SeatState, dict[SeatMove, SeatState]] = {
 }
 
 
+_SERVING = SeatState.SERVING  # looked up once: this is on the way of every request
+
+
 class Seat:
     """A place for a worker.
 
-    Invariants: `held` is in the order of sending and has at most the dispatcher's window of entries; it is empty unless the
-    state is SERVING, INTERRUPTING or DYING. An entry whose ticket has ended is *abandoned*: the worker may still run it.
-    While the state is INTERRUPTING, the head is abandoned and `target` is its id. `last_link_id` only grows, also across
-    incarnations, so no id is ever used twice.
+    Invariants: `held` is in the order of sending; nothing is added while it has `window` entries or more; it is empty unless
+    the state is SERVING, INTERRUPTING or DYING. An entry whose ticket has ended is *abandoned*: the worker may still run it.
+    `recalled` are the ids of this worker that were taken back and that it has not read, and skipped, yet; while there are
+    any, nothing is added. While the state is INTERRUPTING, the head is abandoned and `target` is its id. `last_link_id` only
+    grows, also across incarnations, so no id is ever used twice.
     """
 
-    __slots__ = ("held", "incarnation", "index", "last_link_id", "on_cancel", "state", "target")
+    __slots__ = (
+        "begun",
+        "held",
+        "incarnation",
+        "index",
+        "last_link_id",
+        "on_cancel",
+        "recalled",
+        "seen_at_its_head",
+        "service_time",
+        "state",
+        "target",
+        "window",
+    )
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -77,6 +95,11 @@ class Seat:
         self.last_link_id = 0
         self.on_cancel = "kill"  # what its model says; told when the worker is ready
         self.target = 0  # link id of the abandoned request that was last ordered to be cleaned up
+        self.service_time = pace.UNKNOWN  # seconds that this worker takes for a request, as far as is known
+        self.window = 1  # how many requests it may hold at once
+        self.begun = 0  # the last link id that its worker has begun, as far as the hub has seen
+        self.recalled: set[int] = set()
+        self.seen_at_its_head = 0  # link id that was there at the last tick
 
     def move(self, move: SeatMove) -> None:
         """The only writer of `state`. Raises IllegalMove, and then nothing has changed."""
@@ -86,9 +109,14 @@ class Seat:
         self.state = state
 
     @property
-    def head(self) -> Ticket | None:
-        """The request that the worker runs, or will run next."""
-        return next(iter(self.held.values()), None)
+    def has_room(self) -> bool:
+        """Whether it could be sent a request now."""
+        return self.state is _SERVING and len(self.held) < self.window and not self.recalled
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its only request will be answered in no time."""
+        return len(self.held) == 1 and self.service_time < pace.DUE_SOON
 
     def cleaning_of(self, ticket: Ticket) -> str:
         """What happens to the running call when its caller leaves: "interrupt", "kill" or "finish"."""
@@ -97,8 +125,9 @@ class Seat:
     @property
     def unwanted(self) -> Ticket | None:
         """The abandoned request at the head that must be cleaned up before the seat is of use again, or None."""
-        head = self.head
-        return head if head is not None and head.ended and self.cleaning_of(head) != "finish" else None
+        for head in self.held.values():
+            return head if head.ended and self.cleaning_of(head) != "finish" else None
+        return None
 
     def __repr__(self) -> str:
         return f"<Seat {self.index}.{self.incarnation} {self.state} holds {list(self.held)}>"

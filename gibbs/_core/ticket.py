@@ -94,12 +94,13 @@ class IllegalMove(AssertionError):
 class Ticket:
     """A request inside the hub.
 
-    Invariants: `seat` and `link_id` are set exactly while some seat holds it, which can outlast its end (a cancelled call
+    Invariants: `ended` is whether the state is an end. `seat` and `link_id` are set exactly while some seat holds it, which can outlast its end (a cancelled call
     goes on running there). `outcome` is set with the end. `wake` is called once, by the move that ends it.
     """
 
     __slots__ = (
         "created",
+        "ended",
         "link_id",
         "number",
         "on_cancel",
@@ -126,15 +127,12 @@ class Ticket:
         self.created = created
         self.number = 0  # arrival number, given by the dispatcher; the order of the queue
         self.state = TicketState.QUEUED
+        self.ended = False
         self.seat: Seat | None = None
         self.link_id = 0
         self.outcome: object = None
         self.returned = False  # a worker died before it began; from now on only a seat that holds nothing takes it
         self.released: Callable[[], None] | None = None  # called when a seat lets go of it after its end
-
-    @property
-    def ended(self) -> bool:
-        return not MOVES[self.state]
 
     def move(self, move: TicketMove, outcome: object = None) -> None:
         """The only writer of `state`. Raises IllegalMove, and then nothing has changed."""
@@ -143,6 +141,7 @@ class Ticket:
             raise IllegalMove(f"a ticket that is {self.state} cannot {move}")
         self.state = state
         if not MOVES[state]:
+            self.ended = True
             self.outcome = outcome
             wake, self.wake = self.wake, None
             if wake is not None:

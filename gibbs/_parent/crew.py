@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from .._core.dispatch import Dispatcher, Interrupt, Order, Send
+from .._core.dispatch import LARGE, Dispatcher
+from .._core.orders import Interrupt, Order, Recall, Send
 from .._core.restarts import Restarts
 from .._core.seat import Seat, SeatState
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
@@ -22,10 +23,10 @@ from .._records import HubStatistics
 from .cleanups import Cleanups
 from .own import own
 from .supervisor import Supervisor
-from .waiter import News
+from .waiter import Alarm, News
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskGroup
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gibbs")
 
+_TICK = 0.002  # seconds; much longer than what is sent ahead should take
 _SEATS_THAT_SERVE = (SeatState.SERVING, SeatState.INTERRUPTING)
 
 
@@ -65,7 +67,9 @@ class Crew:
         self._problems: deque[GibbsError] = deque(maxlen=16)  # the last failures, for RestartsExhausted
         self._opening = True
         self._failed_to_open: list[WorkerStartFailed] = []
-        self._supervising = 0
+        self._running = 0  # tasks of the hub's own
+        self._ticking = False
+        self._sent_something = Alarm()
 
     # ---- opening
 
@@ -73,7 +77,8 @@ class Crew:
         """Begin to fill the seats."""
         for supervisor in self.supervisors:
             name = f"gibbs {self.options.name} seat {supervisor.seat.index}"
-            tg.start_soon(own(self._supervise), supervisor, name=name)
+            tg.start_soon(own(self._watched), supervisor.run, name=name)
+        tg.start_soon(own(self._watched), self._tick, name=f"gibbs {self.options.name} ticks")
 
     async def open(self) -> None:
         """Return when as many workers are ready as the options ask for. Raises WorkerStartFailed when they cannot be."""
@@ -94,21 +99,36 @@ class Crew:
         while self._opening and self.closed is None:
             await self.news.wait()
 
-    async def _supervise(self, supervisor: Supervisor) -> None:
-        self._supervising += 1  # here: a task that is cancelled before it begins must not be waited for
+    async def _watched(self, run: Callable[[], Awaitable[None]]) -> None:
+        self._running += 1  # here: a task that is cancelled before it begins must not be waited for
         try:
-            await supervisor.run()
+            await run()
         except anyio.get_cancelled_exc_class():  # a native cancellation; its end is the hub's, not this task group's
             self.fail(RuntimeError(f"a task of the hub {self.options.name!r} was cancelled by other code"))
         except BaseException as error:  # noqa: BLE001 - the others are shielded and must be told to stop
             while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # made by a worker's task group
                 error = error.exceptions[0]
             self.fail(error)
-            if not isinstance(error, Exception):  # a second Ctrl-C on asyncio, raised where it came: nobody wants to wait
+            if not isinstance(
+                error, Exception
+            ):  # a second Ctrl-C on asyncio, raised where it came: nobody wants to wait
                 self.close(0.0)
         finally:
-            self._supervising -= 1
+            self._running -= 1
             self.news.announce()
+
+    async def _tick(self) -> None:
+        """Take back what waits behind a long call, and let go of large payloads, until the hub closes. Sleeps if there are none."""
+        with anyio.CancelScope(shield=True):
+            while self.closed not in ("closed", "failed"):
+                await self._sent_something.wait()
+                while self.dispatcher.wants_ticks and not self.dispatcher.closed:
+                    await anyio.sleep(_TICK)
+                    for supervisor in self.supervisors:
+                        if supervisor.worker is not None and (begun := supervisor.worker.link.begun()) is not None:
+                            self.dispatcher.begun(supervisor.seat, begun)
+                    self.carry_out(self.dispatcher.tick())
+                self._ticking = False
 
     # ---- what supervisors report
 
@@ -159,16 +179,20 @@ class Crew:
 
     def carry_out(self, orders: list[Order]) -> None:
         """Do what the dispatcher decided: nothing here waits."""
-        for order in orders:
+        for order in orders:  # a recall adds to them
             worker = self.supervisors[order.seat.index].worker
             if worker is None:
                 raise AssertionError(f"{order} is for a seat without a worker")
             if isinstance(order, Send):
                 worker.send(order)
+                if not self._ticking and (len(order.seat.held) > 1 or len(order.ticket.payload) > LARGE):
+                    self._ticking = True
+                    self._sent_something.ring()
             elif isinstance(order, Interrupt):
                 worker.clean_up(order)
-            else:  # a window of 1 leaves nothing to recall
-                raise AssertionError(f"{order} is not carried out yet")
+            else:
+                assert isinstance(order, Recall)
+                orders += self.dispatcher.given_back(order.seat, worker.recall())
 
     # ---- the end
 
@@ -196,11 +220,12 @@ class Crew:
         deadline = anyio.current_time() + patience
         for supervisor in self.supervisors:
             supervisor.close(deadline)
+        self._sent_something.ring()
         self.news.announce()
 
     async def gone(self) -> None:
         """Return when every supervisor has ended: each worker is reaped, or reported."""
-        while self._supervising:
+        while self._running:
             await self.news.wait()
 
     def refusal(self) -> HubClosed:
@@ -225,8 +250,8 @@ class Crew:
         return HubStatistics(
             seats={str(state): states[state] for state in SeatState},
             pids=tuple(supervisor.pid for supervisor in self.supervisors),
-            queued=dispatcher.queued,
-            running=dispatcher.live - dispatcher.queued,
+            queued=dispatcher.waiting,
+            running=max(0, dispatcher.live - dispatcher.waiting),
             done=tally.done,
             failed=tally.failed,
             cancelled=tally.cancelled,

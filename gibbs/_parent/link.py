@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 from anyio.abc import SocketAttribute, UNIXSocketStream
+from anyio.lowlevel import checkpoint
 
+from .._core.pace import UNKNOWN
 from .._wire.frames import FrameReader, encode, encode_header
-from .._wire.messages import CANCEL, INTERRUPT, TO_HUB
+from .._wire.messages import CALL, CANCEL, INTERRUPT, TO_HUB
+from .readable import whenever_readable
 from .waiter import Alarm
 
 if TYPE_CHECKING:
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
 
     from ..abc import WorkerProcess
 
-    Message = tuple[int, int, bytes]
+Message: TypeAlias = tuple[int, int, bytes]
 
-_PIECE = 1 << 18
+_LARGE = 1 << 18  # bytes to read at once where much comes; the memory for so many is mapped anew each time
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have given SIGPIPE its default back, which would end it
 _SMALL = 1 << 16
+_AT_ONCE = 32  # messages to settle before other tasks have their turn
 _MOST_PIECES_LEFT = 64  # more than a socket holds; a grandchild may go on writing for ever
 _SILENCE = 0.05  # seconds without a byte after which the stream of a dead worker is taken to be empty
 
@@ -51,7 +55,11 @@ class Link:
         self._socket = process.stream.extra(SocketAttribute.raw_socket) if plain else None
         self._reader = FrameReader(TO_HUB, limit=max_message)
         self._outbox: deque[bytes | memoryview] = deque()
+        self._heard: list[Message] = []  # what came, and nobody was told yet
+        self._piece = _SMALL
         self._more = Alarm()
+        self._corked = False  # whether what is sent leaves together, a little later
+        self._unoffered = 0  # requests that were sent, which the worker may not begin yet
         self.pieces_taken = 0  # of what did not leave at once: it grows as long as the worker takes what it is sent
 
     @property
@@ -64,77 +72,143 @@ class Link:
         """Whether all that was sent has left this process."""
         return not self._outbox
 
-    def send(self, kind: int, link_id: int = 0, body: bytes = b"") -> None:
-        """Send one message, in order, without waiting. To a worker that is gone: nothing, its death arrives by itself."""
-        if len(body) < _SMALL:
-            self._write(encode(kind, link_id, body))
-        else:
-            self._write(encode_header(kind, link_id, len(body)))
-            self._write(body)
+    def send(self, kind: int, link_id: int = 0, body: bytes = b"", *, later: bool = False) -> None:
+        """Send one message, in order, without waiting. To a worker that is gone: nothing, its death arrives by itself.
 
-    def _write(self, piece: bytes) -> None:
-        rest: bytes | memoryview = piece
-        if self._socket is not None and not self._outbox:
+        With `later` it may wait for others that are sent in the same tick, to leave with them in one piece.
+        """
+        if len(body) < _SMALL:
+            self._outbox.append(encode(kind, link_id, body))
+        else:
+            self._outbox += encode_header(kind, link_id, len(body)), body
+        if kind == CALL:
+            self._unoffered += 1
+        if not later:
+            self.flush()
+        elif not self._corked:
+            self._more.ring()
+
+    def flush(self) -> None:
+        """Write what the socket takes of all that was sent; the rest is left to `write_outbox`."""
+        self._offer()
+        if self._socket is not None:
             try:
-                sent = self._socket.send(piece, _NO_SIGNAL)
+                while self._outbox:
+                    self._write_some(self._socket)
             except OSError:  # no room, or the worker is gone: `write_outbox` will see which
-                sent = 0
-            if sent == len(piece):
-                return
-            rest = memoryview(piece)[sent:]
-        self._outbox.append(rest)
-        self._more.ring()
+                pass
+        if self._outbox:
+            self._more.ring()
 
     async def write_outbox(self) -> None:
-        """Write what the socket did not take at once; ends when the worker is gone. Cancelled, it may leave half a message."""
+        """Write what could not leave at once; ends when the worker is gone. Cancelled, it may leave half a message."""
         try:
             while True:
                 await self._more.wait()
+                self._offer()
                 while self._outbox:
-                    self.pieces_taken += await self._write_first()
+                    await self._write_first()
         except GONE:
             return
 
-    async def _write_first(self) -> bool:
-        """Write of the first piece what can be written; whether anything was."""
-        first = self._outbox[0]
+    async def _write_first(self) -> None:
+        """Write of what is first as much as can be written, waiting for room if there is none."""
         if self._socket is None:
-            await self._stream.send(first)  # type: ignore[arg-type]  # AnyIO takes any buffer
+            await self._stream.send(self._outbox[0])  # type: ignore[arg-type]  # AnyIO takes any buffer
             self._outbox.popleft()
-            return True
-        await anyio.wait_writable(self._socket)
+            self.pieces_taken += 1
+            return
         try:
-            sent = self._socket.send(first, _NO_SIGNAL)
+            self._write_some(self._socket)
         except BlockingIOError:
-            return False
+            await anyio.wait_writable(self._socket)
         except OSError as error:
             raise anyio.BrokenResourceError from error
-        if sent == len(first):
-            self._outbox.popleft()
-        else:
-            self._outbox[0] = memoryview(first)[sent:]
-        return True
 
-    async def receive(self) -> list[Message]:
-        """Wait for bytes; return the messages that they complete. Raises one of GONE, or FrameError."""
+    def _write_some(self, sock: socket.socket) -> None:
+        """One write of what is first, small messages together. Raises OSError, and then nothing has changed."""
+        outbox = self._outbox
+        if len(outbox) > 1 and len(outbox[0]) < _SMALL:
+            together = [outbox.popleft()]
+            room = _SMALL - len(together[0])
+            while outbox and len(outbox[0]) <= room:
+                room -= len(outbox[0])
+                together.append(outbox.popleft())
+            outbox.appendleft(b"".join(together))
+        first = outbox[0]
+        sent = sock.send(first, _NO_SIGNAL)
+        if sent == len(first):
+            outbox.popleft()
+        else:
+            outbox[0] = memoryview(first)[sent:]
+        self.pieces_taken += 1
+
+    def _offer(self) -> None:
+        """Allow the worker to begin what leaves next; before it leaves, or the worker would take it for recalled."""
+        if self._unoffered and self._side is not None:
+            self._side.offer(self._unoffered)
+        self._unoffered = 0
+
+    def take_back(self, at_most: int) -> int:
+        """Have back, of the requests that were sent, the last ones that the worker has not begun: how many."""
+        if self._side is None:
+            return 0
+        taken = min(self._unoffered, at_most)
+        self._unoffered = 0
+        return taken + self._side.take_back(at_most - taken)
+
+    async def listen(self, hear: Callable[[list[Message]], None]) -> None:
+        """Give to `hear` the messages that come, as they come. Raises one of GONE, FrameError, or what `hear` raises.
+
+        What `hear` sends goes out together, when it returns. After so many messages other tasks have their turn.
+        """
+
+        def hear_some() -> bool:
+            if not self._heard:
+                self._heard = self._reader.feed(self._read())
+            self._tell(hear)
+            return bool(self._heard)
+
+        if self._socket is not None:
+            await whenever_readable(self._socket, hear_some)
+        while True:
+            self._heard = await self._receive()
+            while self._heard:
+                self._tell(hear)
+                await checkpoint()
+
+    def _tell(self, hear: Callable[[list[Message]], None]) -> None:
+        messages, self._heard = self._heard[:_AT_ONCE], self._heard[_AT_ONCE:]
+        self._corked = True
+        try:
+            hear(messages)
+        finally:
+            self._corked = False
+            if self._outbox:
+                self.flush()
+        if self._reader.broken is not None and not self._heard:
+            raise self._reader.broken
+
+    def _read(self) -> bytes:
+        """What is there, without waiting; b"" if it is nothing. Raises one of GONE."""
+        assert self._socket is not None
+        size = self._piece
+        try:
+            data = self._socket.recv(size)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+        if not data:
+            raise anyio.EndOfStream
+        self._piece = _LARGE if len(data) == size else _SMALL
+        return data
+
+    async def _receive(self) -> list[Message]:
+        """Wait for bytes of a stream that has no socket of its own; return the messages that they complete."""
         if self._reader.broken is not None:
             raise self._reader.broken
-        return self._reader.feed(await self._read())
-
-    async def _read(self) -> bytes:
-        if self._socket is None:
-            return await self._stream.receive(_PIECE)
-        while True:
-            await anyio.wait_readable(self._socket)
-            try:
-                data = self._socket.recv(_PIECE)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise anyio.BrokenResourceError from error
-            if not data:
-                raise anyio.EndOfStream
-            return data
+        return self._reader.feed(await self._stream.receive(_LARGE))
 
     async def drain(self, take: Callable[[int, int, bytes], None]) -> None:
         """Hand over what a dead worker had said last: all messages that are still in the stream.
@@ -143,13 +217,16 @@ class Link:
         a dead worker said is here, and a wait could be over only because this loop stood still. Raises what `take` raises,
         or FrameError. Cancelled, it loses nothing.
         """
+        heard, self._heard = self._heard, []
+        for message in heard:
+            take(*message)
         if self._socket is not None:
             self._drain_socket(take)
             return
         while True:
             with anyio.move_on_after(_SILENCE):
                 try:
-                    messages = await self.receive()
+                    messages = await self._receive()
                 except GONE:
                     return
                 for message in messages:
@@ -163,13 +240,18 @@ class Link:
             raise self._reader.broken
         for _ in range(_MOST_PIECES_LEFT):
             try:
-                data = self._socket.recv(_PIECE)
+                data = self._socket.recv(_LARGE)
             except OSError:  # nothing there
                 return
             if not data:
                 return
             for message in self._reader.feed(data):
                 take(*message)
+
+    @property
+    def service_time(self) -> float:
+        """Seconds that the worker takes for a request, as it says; infinity if nobody knows."""
+        return UNKNOWN if self._side is None else self._side.service_time()
 
     def begun(self) -> int | None:
         """The last request that the worker began; None if there is no evidence."""

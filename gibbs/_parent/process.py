@@ -26,14 +26,13 @@ else:
     from . import watch_posix as platform  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
-    from .._wire.page import Page
     from ..abc import SideChannel, WorkerSpec
     from .output import Destination
 
 # The package, and it alone, is found where this one was, whatever the child's own path; all else where a fresh interpreter
 # looks, less the current directory, where a file may be called like a standard module. The parent's path follows in the stream.
 _BOOTSTRAP = (
-    "import sys; path = [*filter(None, sys.path)]; sys.path[:] = [sys.argv[5]]; import gibbs; "
+    "import sys; path = [*filter(None, sys.path)]; sys.path[:] = [sys.argv[6]]; import gibbs; "
     "sys.path[:] = path; import gibbs.worker; gibbs.worker.main()"
 )
 _PACKAGE_HOME = str(Path(__file__).absolute().parent.parent.parent)
@@ -52,7 +51,7 @@ class LocalProcess:
         watch: platform.Watch,
         lifeline: int,
         sock: socket.socket,
-        page: Page | None,
+        shared: platform.Shared | None,
         output: Output | None,
     ) -> None:
         self.output = output
@@ -61,8 +60,8 @@ class LocalProcess:
         self._lifeline = lifeline
         self._socket = sock
         self._stream: UNIXSocketStream | None = None
-        self._page = page
-        self._side: SideChannel | None = None if page is None else watch.side(page)
+        self._shared = shared
+        self._side: SideChannel | None = None if shared is None else watch.side(shared)
         self._ending: Ending | None = None
         self._closed = False
         _of_this_program.add(self)
@@ -72,7 +71,7 @@ class LocalProcess:
         """Make the process and all that belongs to it; nothing is left when it raises. Blocks the loop for some 0.3 ms."""
         theirs: list[int] = []  # the child's ends, which are closed here in any case
         ours: list[int] = []  # this end, closed if it fails
-        opened: tuple[Page, int] | None = None
+        shared: platform.Shared | None = None
         popen: subprocess.Popen[bytes] | None = None
         try:
             left, right = (end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -81,9 +80,9 @@ class LocalProcess:
             lifeline_read, lifeline_write = os.pipe()
             theirs.append(lifeline_read)
             ours.append(lifeline_write)
-            opened = platform.open_page()
-            if opened is not None:
-                theirs.append(opened[1])
+            shared = platform.open_shared()
+            if shared is not None:
+                theirs.append(shared.page_fd)
             output_read = output_write = None
             if destination != "inherit":
                 output_read, output_write = os.pipe()
@@ -91,15 +90,18 @@ class LocalProcess:
                 ours.append(output_read)
             for ends in (theirs, ours):
                 ends[:] = [_above_stdio(fd) for fd in ends]
-            stream, lifeline, page_fd = theirs[0], theirs[1], theirs[2] if opened is not None else -1
+            stream, lifeline, page_fd, claims_fd = theirs[0], theirs[1], -1, -1
+            if shared is not None:
+                shared.claims.fd = claims_fd = _above_stdio(shared.claims.fd)
+                page_fd = theirs[2]
             if output_write is not None:
                 output_write = theirs[-1]
             popen = subprocess.Popen(
-                _command(stream, page_fd, lifeline),
+                _command(stream, page_fd, claims_fd, lifeline),
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
                 stderr=output_write,
-                pass_fds=[fd for fd in (stream, page_fd, lifeline) if fd >= 0],
+                pass_fds=[fd for fd in (stream, page_fd, claims_fd, lifeline) if fd >= 0],
                 env=env,
                 start_new_session=True,
             )
@@ -109,13 +111,13 @@ class LocalProcess:
                 output = Output(ours[2], destination, name=spec.name, seat=spec.seat)
             sock = socket.socket(fileno=ours[0])
             sock.setblocking(False)
-            return cls(popen, watch, ours[1], sock, None if opened is None else opened[0], output)
+            return cls(popen, watch, ours[1], sock, shared, output)
         except BaseException:
             if popen is not None:
                 popen.kill()
                 popen.wait()
-            if opened is not None:
-                opened[0].close()
+            if shared is not None:
+                shared.close()
             for fd in ours:
                 os.close(fd)
             raise
@@ -182,8 +184,8 @@ class LocalProcess:
         self._closed = True
         if self._ending is not None:  # else it is still to be reaped: by who waits for its end, or by the session
             self._watch.close()
-        if self._page is not None:
-            self._page.close()
+        if self._shared is not None:
+            self._shared.close()
         if self._stream is not None:
             await self._stream.aclose()
         else:
@@ -201,8 +203,8 @@ class LocalProcess:
         self._cut_lifeline()
         self._watch.disown()
         self._socket.close()
-        if self._page is not None:
-            self._page.close()
+        if self._shared is not None:
+            self._shared.close()
         if self.output is not None:
             self.output.disown()
 
@@ -222,10 +224,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_disown_all)
 
 
-def _command(stream: int, page: int, lifeline: int) -> list[str]:
+def _command(stream: int, page: int, claims: int, lifeline: int) -> list[str]:
     """What is executed: this interpreter with its own flags, and `gibbs.worker.main`."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
-    numbers = map(str, (stream, page, lifeline, os.getpid()))
+    numbers = map(str, (stream, page, claims, lifeline, os.getpid()))
     return [sys.executable, *flags, "-c", _BOOTSTRAP, *numbers, _PACKAGE_HOME]
 
 

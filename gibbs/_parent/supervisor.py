@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from .._core.pace import DUE_SOON
 from .._errors import RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed
 from .._records import probable_cause
 from .._wire import failure
 from .._wire.messages import UNFIT
 from ..abc import WorkerSpec
+from .usable_cpus import usable_cpus
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -147,6 +149,8 @@ class Supervisor:
             "name": options.name,
             "seat": self.seat.index,
             "max_message": options.max_message,
+            # A worker that waits awake needs a CPU that the hub and the other workers do not.
+            "awake_below": DUE_SOON if options.workers < usable_cpus() else 0.0,
             "safe": options.results is not None,
             "recipe": self._crew.recipe,
         }

@@ -6,20 +6,21 @@ after a cancellation, or twice, is ignored.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import anyio
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 
 class Waiter(Protocol):
     """One task waits, anybody on the same loop wakes it."""
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[None]:
         """Return once `wake` was called. One task only; cancellable."""
         ...
 
@@ -36,8 +37,8 @@ class AsyncioWaiter:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._future: asyncio.Future[None] = loop.create_future()
 
-    async def wait(self) -> None:
-        await self._future
+    def wait(self) -> asyncio.Future[None]:
+        return self._future
 
     def wake(self) -> None:
         if not self._future.done():
@@ -74,14 +75,22 @@ class TrioWaiter:
             self._lowlevel.reschedule(task)
 
 
-def waiter_factory() -> Callable[[], Waiter]:
-    """What makes waiters for the running event loop."""
+class Loop(NamedTuple):
+    """What a request needs of the running event loop, found once: AnyIO looks for the loop in each of its functions."""
+
+    new_waiter: Callable[[], Waiter]
+    now: Callable[[], float]
+    checkpoint_if_cancelled: Callable[[], Awaitable[None]]
+
+
+def running_loop() -> Loop:
+    """The loop that runs now."""
     native: Any = current_token().native_token
     if hasattr(native, "create_future"):
-        return lambda: AsyncioWaiter(native)
+        return Loop(partial(AsyncioWaiter, native), native.time, checkpoint_if_cancelled)
     import trio
 
-    return lambda: TrioWaiter(trio.lowlevel)
+    return Loop(partial(TrioWaiter, trio.lowlevel), trio.current_time, trio.lowlevel.checkpoint_if_cancelled)
 
 
 class Alarm:

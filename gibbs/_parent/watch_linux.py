@@ -1,4 +1,4 @@
-"""What Linux tells of a child process: its end, by pidfd; and ways to reach it beside the stream: a page and a signal.
+"""What Linux tells of a child process: its end, by pidfd; and ways to reach it beside the stream: a page, claims and a signal.
 
 The twin of `watch_posix`, with the same names. One way of waiting serves asyncio, uvloop and Trio without a thread, and a
 signal sent through a pidfd can never reach somebody else's process. The group is signalled only while its number is provably ours.
@@ -9,18 +9,40 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from typing import NamedTuple
 
 import anyio
 
+from .._core.pace import UNKNOWN
 from .._records import Ending
+from .._wire.claims import Claims, create_claims
 from .._wire.page import Page, create_page
 
 INTERRUPT = signal.SIGRTMIN + 5  # `_worker.interrupt.SIGNAL`, held by a test
 
 
-def open_page() -> tuple[Page, int] | None:
-    """A page to share with a worker, and the descriptor that it maps. Raises OSError."""
-    return create_page()
+class Shared(NamedTuple):
+    """What hub and worker have in common. The hub's own; `page_fd` is what the worker maps, and is closed by who opened it."""
+
+    page: Page
+    page_fd: int
+    claims: Claims
+
+    def close(self) -> None:
+        """Let go of page and claims. Idempotent; what the page said last can still be read."""
+        self.page.close()
+        self.claims.close()
+
+
+def open_shared() -> Shared | None:
+    """What to share with a worker. Raises OSError."""
+    claims = create_claims()
+    try:
+        page, page_fd = create_page()
+    except BaseException:
+        claims.close()
+        raise
+    return Shared(page, page_fd, claims)
 
 
 class Watch:
@@ -82,9 +104,9 @@ class Watch:
         if pidfd >= 0:
             os.close(pidfd)
 
-    def side(self, page: Page) -> Side:
+    def side(self, shared: Shared) -> Side:
         """Ways to reach the process beside the stream."""
-        return Side(page, self)
+        return Side(shared, self)
 
     def interrupt(self) -> None:
         """Send the signal that interrupts the call which the page names."""
@@ -93,12 +115,13 @@ class Watch:
 
 
 class Side:
-    """Page and signal, as `gibbs.abc.SideChannel`."""
+    """Page, claims and signal, as `gibbs.abc.SideChannel`."""
 
-    __slots__ = ("_page", "_watch")
+    __slots__ = ("_claims", "_page", "_watch")
 
-    def __init__(self, page: Page, watch: Watch) -> None:
-        self._page = page
+    def __init__(self, shared: Shared, watch: Watch) -> None:
+        self._page = shared.page
+        self._claims = shared.claims
         self._watch = watch
 
     def begun(self) -> int:
@@ -109,3 +132,16 @@ class Side:
 
     def strike(self) -> None:
         self._watch.interrupt()
+
+    def offer(self, count: int) -> None:
+        with suppress(OSError, ValueError):  # it is closed
+            self._claims.offer(count)
+
+    def take_back(self, at_most: int) -> int:
+        try:
+            return self._claims.take_back(at_most)
+        except (OSError, ValueError):
+            return 0
+
+    def service_time(self) -> float:
+        return self._page.pace / 1e9 or UNKNOWN

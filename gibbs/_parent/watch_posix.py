@@ -16,14 +16,15 @@ import anyio
 from .._records import Ending
 
 if TYPE_CHECKING:
-    from .._wire.page import Page
+    from typing import Any
+
     from ..abc import SideChannel
 
 _PAUSE = 0.02  # seconds between two looks
 
 
-def open_page() -> tuple[Page, int] | None:
-    """None: there is no page, cancels go in band."""
+def open_shared() -> Any:
+    """None: there is no page, and cancels go in band."""
     return None
 
 
@@ -67,5 +68,5 @@ class Watch:
         """In a fork of the program: the child is not this process's."""
         self._ending = Ending(how="unknown", certain=False)
 
-    def side(self, page: Page) -> SideChannel:
+    def side(self, shared: Any) -> SideChannel:
         raise NotImplementedError("there is no page here")

@@ -18,17 +18,18 @@ from .._core.ticket import Answer
 from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError
-from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, READY, SETUP, SIZE, SKIPPED, TOO_LARGE, UNFIT
+from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, OUTCOMES, READY, SETUP, SIZE, SKIPPED, TOO_LARGE, UNFIT
 from .insist import insist
-from .link import GONE, Link
+from .link import GONE, Link, Message
 from .own import own
-from .waiter import Alarm
+from .patience import PatientAlarm
 from .welcome import open_welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.dispatch import Dispatcher, Interrupt, Order, Send
+    from .._core.dispatch import Dispatcher
+    from .._core.orders import Interrupt, Order, Send
     from .._core.seat import Seat
     from .._core.ticket import Ticket
     from ..abc import WorkerProcess
@@ -49,7 +50,6 @@ Over: TypeAlias = Literal[
 
 STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
 EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
-STOOD_STILL = 0.05  # a wait that ends so many seconds late was held up by this loop, and not by the worker
 REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left
 
 
@@ -89,14 +89,18 @@ class Worker:
         self._cancel_grace = cancel_grace
         self._cleanups = cleanups
         self._unwanted: Interrupt | None = None
-        self._reprieved = False  # whether what is waited for now was given more time once
-        self._alarm = Alarm()
+        self._alarm = PatientAlarm()
 
     # ---- what others tell it, synchronously
 
     def send(self, order: Send) -> None:
-        """Write a request."""
-        self.link.send(CALL, order.link_id, order.ticket.payload)
+        """Write a request: at once to a worker that has nothing, else with others."""
+        self.link.send(CALL, order.link_id, order.ticket.payload, later=len(self._seat.held) > 1)
+
+    def recall(self) -> list[int]:
+        """Have back what the worker has not begun. Returns the link ids."""
+        held = [*self._seat.held]
+        return held[len(held) - self.link.take_back(len(held)) :]
 
     def clean_up(self, order: Interrupt) -> None:
         """The running call has been abandoned: get the seat back, or end the worker."""
@@ -120,7 +124,7 @@ class Worker:
                 self.link.send(SETUP, 0, payload.dumps(setup))
                 in_time = True
                 while in_time and self.welcome is None and self.over is None and self.deadline == math.inf:
-                    start_deadline = await self._wait_for_news(start_deadline, start_deadline)
+                    start_deadline = await self._alarm.wait_until(start_deadline, deadline=start_deadline)
                     in_time = anyio.current_time() < start_deadline
                 if self.welcome is None:
                     self._end("closing" if in_time else "timeout")
@@ -132,20 +136,6 @@ class Worker:
                 if self.over not in ("stream", "exited"):
                     self.process.kill()
                 tg.cancel_scope.cancel()
-
-    async def _wait_for_news(self, until: float, deadline: float) -> float:
-        """Wait until then at most. Returns the deadline of what is waited for.
-
-        A later one if this loop stood still meanwhile: what the worker said in time may lie there unread, and Trio does not
-        say who is woken first.
-        """
-        with anyio.CancelScope(deadline=until):
-            await self._alarm.wait()
-        now = anyio.current_time()
-        if now < deadline or now - until < STOOD_STILL or self._reprieved:
-            return deadline
-        self._reprieved = True  # once: a loop that is always late must not keep a worker for ever
-        return now + (now - until)
 
     async def _attend(self) -> None:
         """Do what takes time, as it comes up, until the worker is over."""
@@ -169,11 +159,10 @@ class Worker:
         """
         link_id, how = order.link_id, order.how
         self.link.aim(link_id, interrupt=how == "interrupt")
-        taken, has_left = -1, False
-        grace_ends = math.inf
-        self._reprieved = False
+        taken, has_left, grace_ends = -1, False, math.inf
+        self._alarm.renew()
         pause = 0.001
-        while self.over is None and self._unwanted is order:
+        while self.over is None and self._unwanted is order and link_id in self._seat.held:
             now = anyio.current_time()
             if not has_left and taken != self.link.pieces_taken:
                 taken = self.link.pieces_taken
@@ -186,7 +175,7 @@ class Worker:
             if how == "interrupt" and (has_left or not self.link.in_band):
                 self.link.strike(link_id)
                 pause = STRIKE_EVERY
-            grace_ends = await self._wait_for_news(min(now + pause, grace_ends, self.deadline), grace_ends)
+            grace_ends = await self._alarm.wait_until(min(now + pause, grace_ends, self.deadline), deadline=grace_ends)
             pause = min(2 * pause, STRIKE_EVERY)
         if self.over is not None and link_id in self._seat.held:
             self.lost_to_a_cancel = True
@@ -234,9 +223,7 @@ class Worker:
     async def _pump(self) -> None:
         """Receive what is there and settle it."""
         try:
-            while True:
-                for message in await self.link.receive():
-                    self._take(*message)
+            await self.link.listen(self._hear)
         except GONE:
             self._end("stream")
         except (FrameError, Violation) as error:
@@ -259,6 +246,22 @@ class Worker:
             self._end("exited")
         finally:
             self._end("cut")
+
+    def _hear(self, messages: list[Message]) -> None:
+        """What came in one piece."""
+        service_time = self.link.service_time
+        if service_time != self._seat.service_time:
+            self._carry_out(self._dispatcher.paced(self._seat, service_time))
+        answers: list[tuple[int, Answer]] = []
+        try:
+            for kind, link_id, body in messages:
+                if kind in OUTCOMES and self.welcome and self._unwanted is None and self.deadline == math.inf:
+                    answers.append((link_id, Answer(kind == FAILURE, body)))
+                else:
+                    self._take(kind, link_id, body)
+        finally:  # also when what came behind them is a lie
+            if answers:
+                self._carry_out(self._dispatcher.answered_all(self._seat, answers))
 
     def _take(self, kind: int, link_id: int, body: bytes) -> None:
         """One message of the worker."""

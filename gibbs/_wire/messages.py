@@ -21,5 +21,7 @@ TOO_LARGE = 21  # the request's result is longer than the hub takes; the body sa
 TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE})
 TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE})
 
+OUTCOMES = frozenset({ANSWER, FAILURE})  # what nearly all messages of a worker are
+
 INTERRUPT = b"!"
 SIZE = 8  # bytes of the body of TOO_LARGE

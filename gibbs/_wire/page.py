@@ -1,8 +1,9 @@
-"""The shared page: two words that hub and worker can read while the other is busy, or dead.
+"""The shared page: three words that hub and worker can read while the other is busy, or dead.
 
 `begun` is written by the worker only: the link id of the last request that it began, stored before the arguments are
 opened, so that after a death it is evidence of what may have run. `target` is written by the hub only: the request
-that is to be skipped or interrupted. Each is one aligned eight-byte store, whole for any reader, and needs no lock.
+that is to be skipped or interrupted. `pace` is written by the worker only: the nanoseconds that it takes for a request, as far
+as it knows, 0 when it does not. Each is one aligned eight-byte store, whole for any reader, and needs no lock.
 
 The page is a memfd that is sealed before anybody maps it: a worker that could shrink it would kill the hub by SIGBUS.
 """
@@ -12,10 +13,12 @@ from __future__ import annotations
 _SIZE = 4096
 _BEGUN = 0
 _TARGET = 1
+_PACE = 2
+_WORDS = 3
 
 
 class Page:
-    """The two words, over any writable buffer of at least sixteen bytes. Link ids start at 1; 0 means none."""
+    """The three words, over any writable buffer that has room for them. Link ids start at 1; 0 means none."""
 
     __slots__ = ("_words",)
 
@@ -38,11 +41,19 @@ class Page:
     def target(self, link_id: int) -> None:
         self._words[_TARGET] = link_id
 
+    @property
+    def pace(self) -> int:
+        return self._words[_PACE]
+
+    @pace.setter
+    def pace(self, nanoseconds: int) -> None:
+        self._words[_PACE] = nanoseconds
+
     def close(self) -> None:
         """Let go of memory that is shared; what it said last can still be read. Idempotent."""
         words = self._words
         shared = words.obj
-        self._words = memoryview(bytearray(words[: _TARGET + 1])).cast("Q")
+        self._words = memoryview(bytearray(words[:_WORDS])).cast("Q")
         words.release()
         if not isinstance(shared, bytearray):
             shared.close()  # type: ignore[attr-defined]  # a mapping, which holds a descriptor of its own
@@ -50,7 +61,7 @@ class Page:
 
 def private_page() -> Page:
     """A page that nobody shares: what a worker uses when the hub can reach it by the stream alone."""
-    return Page(bytearray(16))
+    return Page(bytearray(8 * _WORDS))
 
 
 def create_page() -> tuple[Page, int]:

@@ -1,6 +1,6 @@
 """How messages reach the main thread: read by itself, or by the guard's thread when the stream is all there is.
 
-With a side channel (page and signal) the main thread reads its own work: no hand-over between threads on the way of a
+With a side channel (page, claims and signal) the main thread reads its own work: no hand-over between threads on the way of a
 request. Without one, a cancel comes in the stream while the main thread is in a call, so the guard's thread must read; it
 writes the page that nobody else sees and sends the signal to the main thread. Both promise the same: messages in order, and
 an end of the process when the stream ends, since the hub is gone then.
@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 from _queue import SimpleQueue
 from _thread import allocate_lock, get_ident
+from select import POLLIN, poll
+from time import perf_counter_ns
 
 from .._wire.frames import FrameReader, encode, encode_header
 from .._wire.messages import CANCEL, INTERRUPT, TO_WORKER
@@ -21,42 +23,65 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import pthread_kill
 
+    from .._wire.claims import Claims
     from .._wire.page import Page
+    from .pace import Pace
 
     Message = tuple[int, int, bytes]
 else:
     from _signal import pthread_kill
 
-_PIECE = 1 << 18
+_LARGE = 1 << 18  # bytes to read at once where much comes; the memory for so many is mapped anew each time
 _SMALL = 1 << 16
+_MOMENT = 30_000  # nanoseconds to wait awake for a message; 100,000 were slower where the hub shares the CPU
 
 
 class Channel:
     """The worker's end of the stream: blocking reads of whole messages, whole writes."""
 
-    __slots__ = ("_reader", "_received", "fd")
+    __slots__ = ("_awake_below", "_pace", "_piece", "_poll", "_reader", "_received", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._reader = FrameReader(TO_WORKER)
         self._received: list[Message] = []
+        self._piece = _SMALL
+        self._pace: Pace | None = None
+        self._awake_below = 0.0
+
+    def stay_awake(self, pace: Pace, below: float) -> None:
+        """From now on look for the next message for a moment before going to sleep, while a request takes less than so long."""
+        self._pace = pace
+        self._awake_below = below * 1e9
+        self._poll = poll()
+        self._poll.register(self.fd, POLLIN)
 
     def read_piece(self) -> list[Message]:
         """Wait for bytes; return the messages that they complete. The end of the stream ends this process."""
+        size = self._piece
         try:
-            data = os.read(self.fd, _PIECE)
+            data = os.read(self.fd, size)
         except OSError:
             data = b""
         if not data:
             die_with_the_hub()
+        self._piece = _LARGE if len(data) == size else _SMALL
         return self._reader.feed(data)
 
     def receive(self) -> Message:
         """Wait for the next message."""
         while not self._received:
+            if self._pace is not None and 0 < self._pace.estimate < self._awake_below:
+                self._await_awake()
             self._received = self.read_piece()
             self._received.reverse()
         return self._received.pop()
+
+    def _await_awake(self) -> None:
+        """Return when something has come, or the moment is over. To be woken costs more than what a short request takes."""
+        until = perf_counter_ns() + _MOMENT
+        while not self._poll.poll(0) and perf_counter_ns() < until:
+            pass
 
     def send(self, kind: int, link_id: int, body: bytes = b"") -> None:
         """Write one message, whole. A hub that is gone ends this process."""
@@ -125,15 +150,20 @@ class InBandInbox:
 class DirectInbox:
     """The inbox beside a shared page: the main thread reads its own work."""
 
-    __slots__ = ("_page", "receive")
+    __slots__ = ("_claims", "_page", "receive")
 
-    def __init__(self, channel: Channel, page: Page) -> None:
+    def __init__(self, channel: Channel, page: Page, claims: Claims) -> None:
         self._page = page
+        self._claims = claims
         self.receive = channel.receive
 
     def begin(self, link_id: int) -> bool:
-        """Mark the request as begun; False if it was cancelled first and must be skipped."""
-        if self._page.target == link_id:
+        """Claim the request and mark it as begun; False if it was taken back or cancelled first, and must be skipped."""
+        try:
+            claimed = self._claims.take()
+        except OSError:  # the model has closed what is not its own
+            die_with_the_hub()
+        if not claimed or self._page.target == link_id:
             return False
         self._page.begun = link_id
         return True

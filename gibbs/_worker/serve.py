@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from time import perf_counter_ns
 
 from .._model import Interrupted
 from .._wire import payload, plain
+from .._wire.claims import Claims
 from .._wire.messages import CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, UNFIT
 from .._wire.page import map_page, private_page
 from .._wire.recipe import Recipe
@@ -19,6 +21,7 @@ from . import lifeline
 from .build import Unfit, build, describe
 from .inbox import Channel, DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
+from .pace import Pace
 from .voice import Voice
 
 TYPE_CHECKING = False
@@ -28,10 +31,10 @@ if TYPE_CHECKING:
 NEEDS_REPLACEMENT = 70  # exit status of a worker whose model says that it did not survive an interrupt (EX_SOFTWARE)
 
 
-def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | None = None) -> None:
+def serve(stream: int, *, page: int = -1, claims: int = -1, lifeline_fd: int = -1, parent: int | None = None) -> None:
     """Serve one hub over a descriptor until it says LEAVE. Called once, in the main thread of a fresh process.
 
-    `page` is the descriptor of a page made by the hub, -1 when there is none: then cancels come in the stream.
+    `page` and `claims` are descriptors made by the hub, -1 when there are none: then cancels come in the stream.
     """
     guard = lifeline.Guard(os.getppid() if parent is None else parent)
     os.set_inheritable(stream, False)  # neither is the business of the model's subprocesses
@@ -47,6 +50,7 @@ def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | N
     shared = map_page(page) if page >= 0 else private_page()
     if page >= 0:
         os.close(page)
+    pace = Pace(shared)
     interrupter = Interrupter(shared)
     interrupter.install()
     inbox: DirectInbox | InBandInbox
@@ -54,8 +58,11 @@ def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | N
         inbox = InBandInbox(channel, shared)
         guard.watch(stream, inbox.read_ahead)
     else:
-        inbox = DirectInbox(channel, shared)
+        os.set_inheritable(claims, False)
+        inbox = DirectInbox(channel, shared, Claims(claims))
         guard.watch(stream)
+        if setup["awake_below"]:
+            channel.stay_awake(pace, setup["awake_below"])
     voice = Voice(setup)
     try:
         recipe = Recipe(setup["recipe"])
@@ -66,7 +73,7 @@ def serve(stream: int, *, page: int = -1, lifeline_fd: int = -1, parent: int | N
         channel.send(UNFIT, 0, plain.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return
     channel.send(READY, 0, plain.dumps(about))
-    Service(model, about["methods"], channel, inbox, interrupter, voice).run()
+    Service(model, about["methods"], channel, inbox, interrupter, voice, pace).run()
 
 
 class Service:
@@ -80,6 +87,7 @@ class Service:
         inbox: DirectInbox | InBandInbox,
         interrupter: Interrupter,
         voice: Voice,
+        pace: Pace,
     ) -> None:
         self._model = model
         # Refused in the caller too, but for requests that came before the first worker was ready.
@@ -88,6 +96,7 @@ class Service:
         self._inbox = inbox
         self._interrupter = interrupter
         self._voice = voice
+        self._pace = pace
 
     def run(self) -> None:
         """Answer requests until the hub says LEAVE."""
@@ -97,7 +106,10 @@ class Service:
                 return
             if kind != CALL:
                 raise RuntimeError(f"message {kind} makes no sense between two requests")
-            self._channel.send(*self.answer(link_id, body))
+            began = perf_counter_ns()
+            answer = self.answer(link_id, body)
+            self._pace.took(perf_counter_ns() - began)
+            self._channel.send(*answer)
 
     def answer(self, link_id: int, body: bytes) -> tuple[int, int, bytes]:
         """Run one request and return the message that answers it."""

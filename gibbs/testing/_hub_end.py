@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from .._wire import payload, plain
 from .._wire.failure import load_failure
@@ -35,10 +36,12 @@ class HubEnd:
         self.last_id = 0
         self._reader = FrameReader(TO_HUB)
         self._inbox: deque[tuple[int, int, bytes]] = deque()
+        self._writing = anyio.Lock()
 
     async def say(self, kind: int, link_id: int = 0, body: bytes = b"") -> None:
         """Write one message."""
-        await self.process.stream.send(encode(kind, link_id, body))
+        async with self._writing:
+            await self.process.stream.send(encode(kind, link_id, body))
 
     async def hear(self) -> tuple[int, int, bytes]:
         """The next message."""
@@ -64,6 +67,7 @@ class HubEnd:
             "safe": False,
             "recipe": recipe,
             "in_band": self.process.side is None,
+            "awake_below": 0.0,
         }
         await self.say(SETUP, 0, payload.dumps(setup))
         kind, _, body = await self.hear()
@@ -76,6 +80,8 @@ class HubEnd:
     async def call(self, method: str, *args: object) -> int:
         """Send a request; return its id."""
         self.last_id += 1
+        if self.process.side is not None:
+            self.process.side.offer(1)
         await self.say(CALL, self.last_id, payload.dumps((method, args, {})))
         return self.last_id
 
@@ -97,19 +103,36 @@ class HubEnd:
         kind, answered, _ = await self.hear()
         return (kind, answered) == (SKIPPED, link_id)
 
-    async def withdraw(self, link_id: int) -> None:
-        """Say that a request that has not begun is not wanted."""
-        if self.process.side is None:
-            await self.say(CANCEL, link_id)
-        else:
-            self.process.side.aim(link_id)
+    async def call_and_withdraw_behind(self, running: int, method: str) -> tuple[int, bool]:
+        """Send a request behind one that runs, have it back, and interrupt the other.
+
+        Returns how many could be had back, and whether the worker then says that it skipped it.
+        """
+        side = self.process.side
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(self.call, method)  # a worker that is busy need not read it
+            while self.last_id == running:
+                await checkpoint()
+            if side is None:
+                taken = 1
+                await self.say(CANCEL, running + 1)
+            else:
+                await self._begun(running)
+                taken = side.take_back(2)
+            await self.interrupt(running)
+            skipped = await self.is_skipped(running + 1)
+        return taken, skipped
+
+    async def _begun(self, link_id: int) -> None:
+        side = self.process.side
+        while side is not None and side.begun() != link_id:  # noqa: ASYNC110 - a word in shared memory wakes nobody
+            await anyio.sleep(0.001)
 
     async def interrupt(self, link_id: int) -> bool:
         """Interrupt a running request until something comes; whether that is its SKIPPED."""
         side = self.process.side
         if side is not None:
-            while side.begun() != link_id:  # noqa: ASYNC110 - a word in shared memory wakes nobody
-                await anyio.sleep(0.001)
+            await self._begun(link_id)
             side.aim(link_id)
         while not self._inbox:
             if side is None:

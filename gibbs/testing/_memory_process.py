@@ -1,12 +1,13 @@
 """A process in memory: what a kernel would do for a worker, and what a hub can do to it.
 
-Knows bytes, the two words of the page, signals, and how a process ends. What a worker says is `scripted_worker`'s. Promises
+Knows bytes, the words of the page, claims, signals, and how a process ends. What a worker says is `scripted_worker`'s. Promises
 that the hub sees the same order of events as with a process: what was written before the end can be read after it, an
 interrupt hits the running call and no other, and a process that ends has closed its stream, unless told otherwise.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,6 +70,8 @@ class MemoryProcess:
         self.begun: int = 0
         self.running: int = 0
         self.target: int = 0
+        self.claims: int = 0
+        self.service_time: float = math.inf
         self.interrupts: int = 0
         self.kills: int = 0
         self.immortal = False
@@ -127,6 +130,27 @@ class MemoryProcess:
             if self._call_scope is not None:
                 self._call_scope.cancel()
             self._tell()
+
+    def offer(self, count: int) -> None:
+        """The hub sends so many requests."""
+        self.claims += count
+
+    def take_back(self, at_most: int) -> int:
+        """The hub recalls what was not begun."""
+        taken = min(self.claims, at_most)
+        self.claims -= taken
+        if taken:
+            self._tell()
+        return taken
+
+    def claim(self) -> bool:
+        """Take a request that was sent; False if the hub has recalled it. In band there is nothing to take."""
+        if self._reads_on:
+            return True
+        if not self.claims:
+            return False
+        self.claims -= 1
+        return True
 
     def mark_begun(self, link_id: int) -> None:
         """What the page tells from now on."""

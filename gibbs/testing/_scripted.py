@@ -160,7 +160,7 @@ class _Process:
 
 
 class _Side:
-    """The page and the signal."""
+    """The page, the claims and the signal."""
 
     def __init__(self, worker: ScriptedWorker) -> None:
         self._worker = worker
@@ -173,6 +173,15 @@ class _Side:
 
     def strike(self) -> None:
         self._worker.strike()
+
+    def offer(self, count: int) -> None:
+        self._worker.offer(count)
+
+    def take_back(self, at_most: int) -> int:
+        return self._worker.take_back(at_most)
+
+    def service_time(self) -> float:
+        return self._worker.service_time
 
 
 ScriptedLauncher.__module__ = "gibbs.testing"

@@ -42,6 +42,8 @@ class ScriptedWorker(MemoryProcess):
         model: what `start` built.
         calls: every request that arrived, in order.
         begun, running, target: the link ids of the request that began last, that runs, and that the hub aimed at; 0: none.
+        claims: how many requests were sent that it may begin.
+        service_time: the seconds that it says it takes for a request; infinity: nothing is sent ahead to it.
         interrupts: how many hit the running request.
         kills: how often the hub killed it.
         immortal: True makes `kill` do nothing, as to a process that hangs in the kernel.
@@ -141,7 +143,7 @@ class ScriptedWorker(MemoryProcess):
 
     def begin(self, link_id: int) -> bool:
         """Mark a request as begun, as the page would tell; False if the hub withdrew it first."""
-        if link_id in self._unwanted or link_id == self.target:
+        if not self.claim() or link_id in self._unwanted or link_id == self.target:
             self._unwanted.discard(link_id)
             return False
         self.mark_begun(link_id)

@@ -191,6 +191,15 @@ class Side:
     def strike(self):
         self.inner.strike()
 
+    def offer(self, count):
+        self.inner.offer(count)
+
+    def take_back(self, at_most):
+        return self.inner.take_back(at_most)
+
+    def service_time(self):
+        return self.inner.service_time()
+
 
 class SignalsAreLost(Process):
     @property
@@ -212,7 +221,7 @@ class WithdrawnRequestsRun(Process):
     @property
     def side(self):
         side = Side(self.inner.side)
-        side.aim = lambda link_id: self.inner.worker.aim(link_id) if self.inner.worker.begun == link_id else None
+        side.take_back = lambda at_most: min(at_most, self.inner.worker.claims)
         return side
 
 

@@ -4,19 +4,24 @@ from typing import get_args
 
 import pytest
 
-from gibbs._core.dispatch import Dispatcher, Interrupt, Order, Recall, Send, Violation
+from gibbs._core.dispatch import LARGE, Dispatcher, Violation
+from gibbs._core.orders import Interrupt, Order, Recall, Send
+from gibbs._core.pace import UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
 from gibbs._core.ticket import Answer, Lost, Ticket
+from tests.core.machine.model import seconds_for
 
 YES = Answer(False, b"yes")
 
 
 def serving(seats=1, *, window=1, on_cancel="interrupt"):
-    """A dispatcher whose seats all serve, and the seats."""
-    dispatcher = Dispatcher([Seat(index) for index in range(seats)], window=window)
+    """A dispatcher whose seats all serve, so quickly that each may hold so many requests, and the seats."""
+    dispatcher = Dispatcher([Seat(index) for index in range(seats)])
     for seat in dispatcher.seats:
         dispatcher.launch(seat)
         dispatcher.ready(seat, on_cancel=on_cancel)
+        if window > 1:
+            dispatcher.paced(seat, seconds_for(window))
     return dispatcher, *dispatcher.seats
 
 
@@ -38,11 +43,19 @@ def restart(dispatcher, seat):
     return dispatcher.ready(seat, on_cancel="interrupt")
 
 
+def skip_all(dispatcher, seat):
+    """The worker says of all that was taken back that it skipped it. Returns the orders."""
+    return [order for link_id in sorted(seat.recalled) for order in dispatcher.skipped(seat, link_id)]
+
+
+SLOW, QUICK = 4, 16  # windows: of a seat that is sent ahead though its calls are not short, and of one whose calls are
+
+
 def test_there_are_three_orders():
     assert get_args(Order) == (Send, Interrupt, Recall)
 
 
-def test_by_default_a_worker_holds_one_request_at_a_time_and_seats_may_come_from_anywhere():
+def test_until_it_is_measured_a_worker_holds_one_request_at_a_time_and_seats_may_come_from_anywhere():
     dispatcher = Dispatcher(Seat(index) for index in range(2))
     for seat in dispatcher.seats:
         dispatcher.launch(seat)
@@ -83,7 +96,8 @@ def test_an_interrupted_seat_takes_the_next_request_when_its_call_is_over_and_no
 def test_an_abandoned_call_that_may_finish_keeps_its_seat_until_it_has():
     dispatcher, seat = serving(on_cancel="finish")
     first, second = submit(dispatcher, 2)
-    assert dispatcher.withdraw(first) == []
+    assert dispatcher.withdraw(first) == [Recall(seat)]
+    assert dispatcher.given_back(seat, []) == [], "it has begun"
     assert second.state == "queued"
     assert dispatcher.answered(seat, 1, YES) == [Send(seat, 2, second)]
     assert (first.state, first.outcome) == ("cancelled", None)
@@ -103,14 +117,15 @@ def test_one_false_id_among_those_given_back_and_none_is_taken_back():
         dispatcher.given_back(seat, [2, 3, 7])
     assert [*seat.held.values()] == tickets
     assert {ticket.state for ticket in tickets} == {"sent"}
-    assert dispatcher.queued == 0
+    assert not seat.recalled
 
 
 def test_an_id_given_back_twice_in_one_breath_is_taken_back_once():
     dispatcher, seat = serving(window=2)
     first, second = submit(dispatcher, 2)
-    assert dispatcher.given_back(seat, [2, 2]) == [Send(seat, 3, second)]
-    assert [*seat.held.values()] == [first, second]
+    assert dispatcher.given_back(seat, [2, 2]) == []
+    assert [*seat.held.values()] == [first]
+    assert dispatcher.skipped(seat, 2) == [Send(seat, 3, second)]
 
 
 def test_the_id_of_a_neighbours_request_is_a_violation():
@@ -173,7 +188,8 @@ def test_a_give_back_is_no_death():
     dispatcher, seat = serving()
     (ticket,) = submit(dispatcher, 1)
     for again in range(2, 5):
-        assert dispatcher.given_back(seat, [again - 1]) == [Send(seat, again, ticket)]
+        assert dispatcher.given_back(seat, [again - 1]) == []
+        assert dispatcher.skipped(seat, again - 1) == [Send(seat, again, ticket)]
     crash(dispatcher, seat, begun=0)
     assert ticket.state == "queued"
 
@@ -183,16 +199,22 @@ def test_several_that_go_back_stand_in_the_order_of_arrival_whoever_held_them():
     first, second, third = submit(dispatcher, 3)
     crash(dispatcher, first.seat, begun=0)
     crash(dispatcher, second.seat, begun=0)
-    assert [*dispatcher._queue.values()] == [first, second, third]
+    assert [*dispatcher._queue] == [first, second, third]
     assert restart(dispatcher, right)[0].ticket is first
     assert restart(dispatcher, left)[0].ticket is second
 
 
-def test_a_returned_request_waits_for_an_empty_seat_and_the_younger_wait_behind_it():
-    dispatcher, *_ = serving(2, window=2)
+def one_returned_while_another_runs(*, window):
+    """Two seats; one runs a call, the worker of the other has died before it began. Returns dispatcher, busy seat, returned."""
+    dispatcher, *_ = serving(2)
     other, returned = submit(dispatcher, 2)
-    seat = other.seat
     crash(dispatcher, returned.seat, begun=0)
+    dispatcher.paced(other.seat, seconds_for(window))
+    return dispatcher, other.seat, returned
+
+
+def test_a_returned_request_waits_for_an_empty_seat_and_the_younger_wait_behind_it():
+    dispatcher, seat, returned = one_returned_while_another_runs(window=2)
     (younger,) = submit(dispatcher, 1)
     assert [returned.state, younger.state] == ["queued", "queued"], "there is room, but no empty seat"
     assert not dispatcher.has_room(0), "nor would the next one be sent"
@@ -209,23 +231,23 @@ def test_the_last_words_of_a_condemned_worker_still_count():
 
 
 def test_a_queued_request_that_leaves_makes_way_for_the_one_behind_it():
-    dispatcher, *_ = serving(2, window=2)
-    other, returned = submit(dispatcher, 2)
-    crash(dispatcher, returned.seat, begun=0)
+    dispatcher, seat, returned = one_returned_while_another_runs(window=2)
     (younger,) = submit(dispatcher, 1)
-    assert dispatcher.withdraw(returned) == [Send(other.seat, 2, younger)]
+    assert dispatcher.withdraw(returned) == [Send(seat, 2, younger)]
 
 
 def test_close_refuses_all_and_cleans_up_what_runs():
-    dispatcher, left, right = serving(2, on_cancel="kill")
+    dispatcher, *_ = serving(2, on_cancel="kill")
     tickets = [Ticket(b"", on_cancel="finish"), Ticket(b""), Ticket(b"")]
     for ticket in tickets:
         dispatcher.submit(ticket)
+    finishing = tickets[0].seat
+    running = tickets[1].seat
     orders = dispatcher.close()
     assert {ticket.state for ticket in tickets} == {"refused"}
-    running = next(seat for seat in (left, right) if seat.state == "interrupting")
-    assert orders == [Interrupt(running, 1, "kill")]
-    assert dispatcher.live == dispatcher.queued == 0
+    assert {*orders} == {Recall(finishing), Interrupt(running, 1, "kill")}, "what may finish may not begin any more"
+    assert (finishing.state, running.state) == ("serving", "interrupting")
+    assert dispatcher.live == dispatcher.waiting == 0
     assert dispatcher.tally.refused == 3
 
 
@@ -286,3 +308,367 @@ def test_who_waits_for_the_release_of_a_seat_is_told_when_it_lets_go():
     assert told == []
     dispatcher.skipped(seat, 1)
     assert told == [("cancelled", None, {})]
+
+
+# ---- what is sent ahead
+
+
+def test_what_was_given_back_is_sent_again_when_it_has_been_skipped_and_not_before():
+    dispatcher, seat = serving(window=3)
+    first, second, third = submit(dispatcher, 3)
+    assert dispatcher.given_back(seat, [2, 3]) == []
+    assert (second.state, third.state, seat.recalled) == ("queued", "queued", {2, 3})
+    assert dispatcher.answered(seat, 1, YES) == [], "the worker would take what is sent now for what was recalled"
+    assert dispatcher.skipped(seat, 2) == []
+    assert dispatcher.skipped(seat, 3) == [Send(seat, 4, second), Send(seat, 5, third)]
+    assert first.outcome == YES
+
+
+@pytest.mark.parametrize("window", [1, SLOW, QUICK])
+def test_nothing_is_sent_to_a_seat_that_has_not_read_what_was_recalled(window):
+    dispatcher, seat = serving(window=2)
+    first, second = submit(dispatcher, 2)
+    dispatcher.given_back(seat, [1, 2])
+    assert not dispatcher.has_room(0)
+    (third,) = submit(dispatcher, 1)
+    assert dispatcher.paced(seat, seconds_for(window)) == []
+    assert not seat.held
+    assert dispatcher.skipped(seat, 1) == []
+    orders = dispatcher.skipped(seat, 2)
+    assert [order.ticket for order in orders] == [first, second, third][:window]
+
+
+def test_what_is_given_back_goes_to_a_seat_that_has_room_at_once():
+    dispatcher, *_ = serving(2, window=QUICK)
+    first, second = submit(dispatcher, 2)
+    seat = first.seat
+    assert second.seat is seat
+    (other,) = {*dispatcher.seats} - {seat}
+    assert dispatcher.given_back(seat, [2]) == [Send(other, 1, second)]
+
+
+def test_a_head_that_is_there_at_two_ticks_holds_up_what_is_behind_it():
+    dispatcher, seat = serving(window=QUICK)
+    submit(dispatcher, 2)
+    assert dispatcher.tick() == []
+    assert dispatcher.tick() == [Recall(seat)]
+    assert (seat.window, seat.service_time) == (1, UNKNOWN)
+
+
+def test_a_seat_with_another_head_at_each_tick_is_held_up_by_nothing():
+    dispatcher, seat = serving(window=QUICK)
+    submit(dispatcher, 5)
+    for link_id in (1, 2, 3):
+        assert dispatcher.tick() == []
+        dispatcher.answered(seat, link_id, YES)
+    assert seat.window == QUICK
+    assert dispatcher.tick() == []
+    assert dispatcher.tick() == [Recall(seat)], "but it is when the last of them takes long"
+
+
+def test_a_long_call_with_nothing_behind_it_is_left_in_peace():
+    dispatcher, seat = serving(window=QUICK)
+    submit(dispatcher, 1)
+    for _ in range(3):
+        assert dispatcher.tick() == []
+    assert seat.window == QUICK
+    submit(dispatcher, 1)
+    assert dispatcher.tick() == [Recall(seat)], "it has been there for three ticks"
+
+
+@pytest.mark.parametrize("state", ["interrupting", "dying"])
+def test_ticks_say_nothing_of_a_seat_that_is_not_serving(state):
+    dispatcher, seat = serving(window=QUICK)
+    first, _ = submit(dispatcher, 2)
+    dispatcher.tick()
+    if state == "dying":
+        dispatcher.condemn(seat)
+    else:
+        dispatcher.withdraw(first)
+        dispatcher.given_back(seat, [])
+    assert seat.state == state
+    assert dispatcher.tick() == dispatcher.tick() == []
+    assert seat.window == QUICK
+
+
+def test_a_tick_looks_at_every_seat():
+    dispatcher, left, right = serving(2, window=2)
+    submit(dispatcher, 4)
+    dispatcher.tick()
+    assert dispatcher.tick() == [Recall(left), Recall(right)]
+
+
+def test_a_seat_that_was_held_up_is_sent_ahead_again_when_it_has_been_measured():
+    dispatcher, seat = serving(window=QUICK)
+    first, second, third = submit(dispatcher, 3)
+    dispatcher.tick()
+    dispatcher.tick()
+    dispatcher.given_back(seat, [2, 3])
+    dispatcher.skipped(seat, 2)
+    dispatcher.skipped(seat, 3)
+    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 4, second)], "one at a time, until it is known"
+    assert dispatcher.paced(seat, seconds_for(2)) == [Send(seat, 5, third)]
+    assert first.outcome == YES
+
+
+def test_a_wider_window_is_filled_from_the_queue():
+    dispatcher, seat = serving()
+    _, second, third, fourth = submit(dispatcher, 4)
+    assert dispatcher.paced(seat, seconds_for(3)) == [Send(seat, 2, second), Send(seat, 3, third)]
+    assert fourth.state == "queued"
+
+
+def test_a_narrower_window_takes_nothing_back_but_lets_nothing_in():
+    dispatcher, seat = serving(window=4)
+    submit(dispatcher, 5)
+    assert dispatcher.paced(seat, seconds_for(2)) == []
+    assert dispatcher.answered(seat, 1, YES) == dispatcher.answered(seat, 2, YES) == []
+    assert len(seat.held) == 2
+    (order,) = dispatcher.answered(seat, 3, YES)
+    assert order.link_id == 5
+
+
+def test_a_new_worker_is_measured_anew():
+    dispatcher, seat = serving(window=QUICK)
+    crash(dispatcher, seat, begun=0)
+    restart(dispatcher, seat)
+    assert (seat.window, seat.service_time) == (1, UNKNOWN)
+
+
+def test_a_page_that_tells_a_pace_before_the_model_is_built_makes_no_room():
+    dispatcher = Dispatcher([Seat(0)])
+    (seat,) = dispatcher.seats
+    (ticket,) = submit(dispatcher, 1)
+    dispatcher.launch(seat)
+    assert dispatcher.paced(seat, seconds_for(QUICK)) == []
+    assert dispatcher.ready(seat, on_cancel="kill") == [Send(seat, 1, ticket)]
+
+
+def test_who_leaves_from_behind_another_is_taken_back_before_it_begins():
+    dispatcher, seat = serving(window=3)
+    first, second, third = submit(dispatcher, 3)
+    assert dispatcher.withdraw(second) == [Recall(seat)]
+    assert dispatcher.given_back(seat, [2, 3]) == []
+    assert [first.state, second.state, third.state] == ["sent", "cancelled", "queued"]
+    assert dispatcher.skipped(seat, 2) == []
+    assert dispatcher.skipped(seat, 3) == [Send(seat, 4, third)]
+    assert [*seat.held.values()] == [first, third]
+
+
+def test_a_lone_call_that_may_finish_is_taken_back_if_it_has_not_begun():
+    dispatcher, seat = serving(on_cancel="finish")
+    first, second = submit(dispatcher, 2)
+    assert dispatcher.withdraw(first) == [Recall(seat)]
+    assert dispatcher.given_back(seat, [1]) == []
+    assert dispatcher.skipped(seat, 1) == [Send(seat, 2, second)]
+
+
+def test_an_interrupted_call_that_had_not_begun_may_be_taken_back_with_those_behind_it():
+    dispatcher, seat = serving(window=2)
+    first, second = submit(dispatcher, 2)
+    assert dispatcher.withdraw(first) == [Interrupt(seat, 1, "interrupt"), Recall(seat)]
+    assert dispatcher.given_back(seat, [1, 2]) == []
+    assert (seat.state, seat.held, second.state) == ("serving", {}, "queued")
+    assert skip_all(dispatcher, seat) == [Send(seat, 3, second)]
+
+
+def test_who_leaves_from_behind_an_interrupted_call_asks_for_nothing_more():
+    dispatcher, seat = serving(window=2)
+    first, second = submit(dispatcher, 2)
+    dispatcher.withdraw(first)
+    dispatcher.given_back(seat, [])  # the other has been claimed
+    assert dispatcher.withdraw(second) == []
+    assert dispatcher.skipped(seat, 1) == [Interrupt(seat, 2, "interrupt")]
+
+
+def test_a_lone_call_that_is_interrupted_is_not_recalled_too():
+    dispatcher, seat = serving(window=QUICK)
+    (ticket,) = submit(dispatcher, 1)
+    assert dispatcher.withdraw(ticket) == [Interrupt(seat, 1, "interrupt")]
+
+
+def test_who_leaves_a_dying_worker_orders_nothing():
+    dispatcher, seat = serving(window=2)
+    first, second = submit(dispatcher, 2)
+    dispatcher.condemn(seat)
+    assert dispatcher.withdraw(second) == dispatcher.withdraw(first) == []
+
+
+def test_close_takes_back_what_was_sent_ahead():
+    dispatcher, seat, other, idle = serving(3, window=2)
+    crash(dispatcher, other, begun=0)
+    crash(dispatcher, idle, begun=0)
+    first, second = submit(dispatcher, 2)
+    assert dispatcher.close() == [Interrupt(seat, 1, "interrupt"), Recall(seat)]
+    assert dispatcher.given_back(seat, [2]) == []
+    assert (first.state, second.state, [*seat.held]) == ("refused", "refused", [1])
+
+
+def test_skipped_of_what_was_recalled_is_no_lie_and_said_again_it_is():
+    dispatcher, seat = serving(window=2)
+    submit(dispatcher, 2)
+    dispatcher.given_back(seat, [2])
+    dispatcher.skipped(seat, 2)
+    with pytest.raises(Violation, match="request 2"):
+        dispatcher.skipped(seat, 2)
+
+
+def test_skipped_of_what_is_waited_for_is_a_lie_though_something_else_was_recalled():
+    dispatcher, seat = serving(window=2)
+    first, _ = submit(dispatcher, 2)
+    dispatcher.given_back(seat, [2])
+    with pytest.raises(Violation, match="request 1"):
+        dispatcher.skipped(seat, 1)
+    assert (first.state, seat.recalled) == ("sent", {2})
+
+
+def test_an_answer_to_what_was_recalled_is_a_lie():
+    dispatcher, seat = serving(window=2)
+    _, second = submit(dispatcher, 2)
+    dispatcher.given_back(seat, [2])
+    with pytest.raises(Violation, match="request 2"):
+        dispatcher.answered(seat, 2, YES)
+    assert (second.state, seat.recalled) == ("queued", {2})
+
+
+def test_what_was_recalled_dies_with_its_worker():
+    dispatcher, seat = serving(window=2)
+    first, second = submit(dispatcher, 2)
+    dispatcher.given_back(seat, [2])
+    crash(dispatcher, seat, begun=1)
+    assert not seat.recalled
+    assert first.state == "lost"
+    assert restart(dispatcher, seat) == [Send(seat, 3, second)]
+
+
+def test_short_calls_are_packed_onto_a_worker_that_is_awake():
+    dispatcher, *_ = serving(2, window=QUICK)
+    first, second, third = submit(dispatcher, 3)
+    assert first.seat is second.seat is third.seat
+
+
+def test_longer_calls_go_to_a_worker_that_has_nothing_to_do():
+    dispatcher, *_ = serving(2, window=SLOW)
+    first, second, third = submit(dispatcher, 3)
+    assert first.seat is not second.seat
+    assert third.seat in (first.seat, second.seat)
+
+
+def test_a_full_worker_is_not_packed():
+    dispatcher, *_ = serving(2, window=QUICK)
+    tickets = submit(dispatcher, 2 * QUICK + 1)
+    seats = [ticket.seat for ticket in tickets]
+    assert seats[:QUICK] == [seats[0]] * QUICK
+    assert seats[QUICK:] == [seats[QUICK]] * QUICK + [None]
+    assert seats[0] is not seats[QUICK]
+
+
+def test_no_window_is_wider_than_the_widest():
+    dispatcher, seat = serving()
+    dispatcher.paced(seat, 0.0)
+    submit(dispatcher, WINDOW + 1)
+    assert len(seat.held) == seat.window == WINDOW
+    assert dispatcher.waiting == WINDOW
+
+
+def test_who_comes_while_others_wait_does_not_overtake_them():
+    dispatcher, seat, returned = one_returned_while_another_runs(window=QUICK)
+    assert seat.has_room
+    (younger,) = submit(dispatcher, 1)
+    assert younger.state == "queued"
+    assert dispatcher.oldest is returned
+
+
+def test_what_was_sent_ahead_counts_as_waiting():
+    dispatcher, seat = serving(window=3)
+    assert not dispatcher.sends_ahead
+    submit(dispatcher, 1)
+    assert (dispatcher.waiting, dispatcher.sends_ahead) == (0, False)
+    submit(dispatcher, 3)
+    assert (dispatcher.waiting, dispatcher.sends_ahead) == (3, True)
+    assert [dispatcher.has_room(max_pending) for max_pending in (0, 3, 4)] == [False, False, True]
+    dispatcher.given_back(seat, [2, 3])
+    assert (dispatcher.waiting, dispatcher.sends_ahead) == (3, False)
+    crash(dispatcher, seat, begun=1)
+    assert (dispatcher.waiting, dispatcher.sends_ahead) == (3, False)
+
+
+def test_a_request_that_may_not_wait_goes_to_an_idle_worker_or_not_at_all():
+    dispatcher, *_ = serving(2, window=QUICK)
+    submit(dispatcher, 1)
+    assert dispatcher.has_room(0), "one worker is idle"
+    dispatcher.submit(Ticket(b"payload"), alone=True)
+    assert dispatcher.waiting == 0
+
+
+def test_several_answers_are_settled_before_their_room_is_offered():
+    dispatcher, seat = serving(window=2)
+    first, second, third, fourth = submit(dispatcher, 4)
+    orders = dispatcher.answered_all(seat, [(1, YES), (2, Answer(True, b"no"))])
+    assert orders == [Send(seat, 3, third), Send(seat, 4, fourth)]
+    assert (first.outcome, second.outcome) == (YES, Answer(True, b"no"))
+    assert (dispatcher.tally.done, dispatcher.tally.failed) == (1, 1)
+
+
+def test_answers_before_a_lie_count_and_those_behind_it_do_not():
+    dispatcher, seat = serving(window=3)
+    first, second, third = submit(dispatcher, 3)
+    with pytest.raises(Violation, match="request 7"):
+        dispatcher.answered_all(seat, [(1, YES), (7, YES), (2, YES)])
+    assert [first.state, second.state, third.state] == ["answered", "sent", "sent"]
+    death, _ = crash(dispatcher, seat, begun=2)
+    assert (second.outcome, third.state) == (Lost(death, True), "queued")
+
+
+def test_what_has_begun_needs_its_payload_no_more():
+    dispatcher, seat = serving(window=3)
+    tickets = submit(dispatcher, 3)
+    dispatcher.begun(seat, 2)
+    assert [ticket.payload for ticket in tickets] == [b"", b"", b"payload"]
+
+
+def test_what_a_page_once_told_is_not_taken_back():
+    dispatcher, seat = serving(window=3)
+    first, second, third = submit(dispatcher, 3)
+    dispatcher.begun(seat, 2)
+    dispatcher.begun(seat, 1)
+    death, _ = crash(dispatcher, seat, begun=0)
+    assert [first.outcome, second.outcome] == [Lost(death, True)] * 2
+    assert (third.state, third.payload) == ("queued", b"payload")
+
+
+def test_what_the_page_of_a_dead_worker_told_says_nothing_of_the_next_one():
+    dispatcher, seat = serving()
+    submit(dispatcher, 1)
+    dispatcher.begun(seat, 99)
+    crash(dispatcher, seat, begun=99)
+    (ticket,) = submit(dispatcher, 1)
+    restart(dispatcher, seat)
+    crash(dispatcher, seat, begun=0)
+    assert ticket.state == "queued"
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(LARGE, False), (LARGE + 1, True)])
+def test_ticks_are_wanted_for_what_waits_behind_another_or_is_large(size, wanted):
+    dispatcher, seat = serving(window=2)
+    assert not dispatcher.wants_ticks
+    dispatcher.submit(Ticket(bytes(size)))
+    assert dispatcher.wants_ticks == wanted
+    dispatcher.begun(seat, 1)
+    assert not dispatcher.wants_ticks
+    submit(dispatcher, 1)
+    assert dispatcher.wants_ticks, "one is behind another"
+    dispatcher.given_back(seat, [2])
+    assert not dispatcher.wants_ticks
+
+
+def test_it_is_due_if_it_is_alone_and_calls_are_short():
+    dispatcher, seat = serving(window=QUICK)
+    assert not seat.is_due, "it holds nothing"
+    submit(dispatcher, 1)
+    assert seat.is_due
+    submit(dispatcher, 1)
+    assert not seat.is_due
+    dispatcher.answered(seat, 1, YES)
+    dispatcher.paced(seat, seconds_for(SLOW))
+    assert not seat.is_due

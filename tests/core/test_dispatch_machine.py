@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
 from gibbs import RestartPolicy
-from gibbs._core.dispatch import Violation
+from gibbs._core.dispatch import LARGE, Violation
+from gibbs._core.pace import WINDOW
 from gibbs._core.ticket import Answer
 from gibbs._wire.frames import HEADER_SIZE, encode_header
 from gibbs._wire.messages import ANSWER, CALL, FAILURE, SKIPPED
@@ -25,6 +26,9 @@ from tests.core.machine.plain_hub import PlainHub
 
 STEPS = int(os.environ.get("GIBBS_STEPS", "0"))
 ON_CANCEL = st.sampled_from(["interrupt", "kill", "finish"])
+IN_BAND = st.sampled_from([False, False, False, True])
+WINDOWS = st.sampled_from([None, 1, 2, 3, 4, 6, 9, 10, WINDOW])  # of 10 and more calls are short
+PAYLOADS = st.sampled_from([b"payload", b"payload", bytes(LARGE), bytes(LARGE + 1)])
 FEW_OR_NO_LIMIT = st.sampled_from([0, 1, 2, 5, math.inf, math.inf, math.inf])
 # Whole eighths of a second, so that "exactly the period" happens.
 EIGHTHS = st.integers(0, 80).map(lambda n: n / 8)
@@ -45,27 +49,30 @@ NONSENSE = [
 
 class DispatcherMachine(AfterEachStep):
     @initialize(
-        window=st.integers(1, 8),
-        models=st.lists(st.none() | ON_CANCEL, min_size=1, max_size=5),  # None: no worker yet
+        models=st.lists(st.tuples(st.none() | ON_CANCEL, IN_BAND), min_size=1, max_size=5),  # None: no worker yet
+        window=WINDOWS,
         max_pending=FEW_OR_NO_LIMIT,
         policy=POLICIES,
         chance=st.sampled_from([0.0, 0.25, 0.99]),
     )
-    def open(self, window, models, max_pending, policy, chance):
-        self.hub = PlainHub(len(models), window=window, max_pending=max_pending, policy=policy, chance=chance)
-        for place, on_cancel in zip(self.hub.places, models, strict=True):
+    def open(self, models, window, max_pending, policy, chance):
+        in_band = [one for _, one in models]
+        self.hub = PlainHub(in_band, max_pending=max_pending, policy=policy, chance=chance)
+        for place, (on_cancel, _) in zip(self.hub.places, models, strict=True):
             if on_cancel is not None:
                 self.hub.launch(place)
                 self.hub.ready(place, on_cancel)
+                if not place.in_band:
+                    self.hub.paced(place, window)
 
     # ---- a request
 
     @precondition(lambda self: not self.hub.closed)
-    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 4))
-    def submit(self, on_cancel, count):
+    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS)
+    def submit(self, on_cancel, count, payload):
         """Also more than find room, and also while the hub drains: those are refused."""
         for _ in range(count):
-            self.hub.submit(on_cancel)
+            self.hub.submit(on_cancel, payload)
 
     @precondition(lambda self: self.hub.requests)
     @rule(data=st.data())
@@ -108,6 +115,27 @@ class DispatcherMachine(AfterEachStep):
     def ready(self, data, on_cancel):
         self.hub.ready(self.draw_place(data, "starting"), on_cancel)
 
+    @rule(data=st.data(), window=WINDOWS)
+    def paced(self, data, window):
+        """Also of a worker that is not ready, or gone: the page says what it says."""
+        place = data.draw(st.sampled_from(self.hub.places))
+        self.hub.paced(place, None if place.in_band else window)
+
+    @rule(count=st.integers(1, 2))
+    def tick(self, count):
+        for _ in range(count):
+            self.hub.tick()
+
+    @rule()
+    def look_at_the_pages(self):
+        self.hub.look_at_the_pages()
+
+    @precondition(lambda self: self.claiming())
+    @rule(data=st.data())
+    def claim(self, data):
+        """The worker is about to begin the next, and the page does not say so yet."""
+        self.hub.claim(data.draw(st.sampled_from(self.claiming())))
+
     @precondition(lambda self: self.holding())
     @rule(data=st.data())
     def begin(self, data):
@@ -121,16 +149,37 @@ class DispatcherMachine(AfterEachStep):
         self.hub.begin(place, link_id)
         self.hub.answered(place, link_id, Answer(failed, b"body"))
 
+    @precondition(lambda self: self.holding())
+    @rule(data=st.data(), failed=st.booleans())
+    def answered_all(self, data, failed):
+        """Several at once; one that is named twice is a lie, and what comes behind it is not heard."""
+        place, _ = self.draw_held(data)
+        ids = data.draw(st.lists(st.sampled_from([*place.held]), max_size=4))
+        for link_id in ids:
+            self.hub.begin(place, link_id)
+        if not self.hub.answered_all(place, [(link_id, Answer(failed, b"body")) for link_id in ids]):
+            place.distrusted = True
+            self.hub.condemn(place)
+
     @precondition(lambda self: self.holding(abandoned=True))
     @rule(data=st.data())
     def skipped(self, data):
         self.hub.skipped(*self.draw_held(data, abandoned=True))
 
-    @precondition(lambda self: any(place.not_begun for place in self.hub.places))
+    @precondition(lambda self: any(place.recalled for place in self.hub.places))
+    @rule(data=st.data(), all_of_them=st.booleans())
+    def skipped_what_was_recalled(self, data, all_of_them):
+        """In whatever order; also when it must die."""
+        place = data.draw(st.sampled_from([place for place in self.hub.places if place.recalled]))
+        for link_id in data.draw(st.permutations(sorted(place.recalled)))[: None if all_of_them else 1]:
+            self.hub.skipped(place, link_id)
+
+    @precondition(lambda self: any(place.can_be_had_back for place in self.hub.places))
     @rule(data=st.data())
     def given_back(self, data):
-        place = data.draw(st.sampled_from([place for place in self.hub.places if place.not_begun]))
-        self.hub.given_back(place, data.draw(st.lists(st.sampled_from(place.not_begun), unique=True)))
+        """Unasked, and not all that could be."""
+        place = data.draw(st.sampled_from([place for place in self.hub.places if place.can_be_had_back]))
+        self.hub.given_back(place, place.can_be_had_back[data.draw(st.integers(0, len(place.can_be_had_back))) :])
 
     # ---- what a worker writes, and the hub reads some time later
 
@@ -144,6 +193,13 @@ class DispatcherMachine(AfterEachStep):
         if kind != SKIPPED:
             self.hub.begin(place, link_id)
         place.stream.write(kind, link_id, body if kind != SKIPPED else b"")
+
+    @precondition(lambda self: any(place.recalled and not place.dead for place in self.hub.places))
+    @rule(data=st.data(), kind=st.sampled_from([SKIPPED, SKIPPED, SKIPPED, ANSWER]))
+    def say_of_what_was_recalled(self, data, kind):
+        """That it is skipped; or it has run, which is a lie."""
+        place = data.draw(st.sampled_from([p for p in self.hub.places if p.recalled and not p.dead]))
+        place.stream.write(kind, min(place.recalled))
 
     @precondition(lambda self: self.holding(talking=True))
     @rule(data=st.data(), count=st.integers(1, 3))
@@ -177,13 +233,14 @@ class DispatcherMachine(AfterEachStep):
         place = data.draw(st.sampled_from(self.hub.places))
         ids = self.ids_not_held(place)
         if verb == "skipped":
-            ids = sorted({*ids, *(link_id for link_id, request in place.held.items() if request.live)})
+            live = {link_id for link_id, request in place.held.items() if request.live}
+            ids = sorted(({*ids} | live) - place.recalled)
         link_id = data.draw(st.sampled_from(ids))
         if verb != "given_back":
             self.hub.refuse_to_believe(place, {"answered": ANSWER, "skipped": SKIPPED}[verb], link_id)
             return
         with pytest.raises(Violation, match=str(link_id)):
-            self.hub.dispatcher.given_back(place.seat, [*place.not_begun, link_id])
+            self.hub.dispatcher.given_back(place.seat, [*place.can_be_had_back, link_id])
 
     # ---- a worker's death
 
@@ -203,13 +260,16 @@ class DispatcherMachine(AfterEachStep):
         place.stream.cut(missing)
 
     @precondition(lambda self: self.some("dying"))
-    @rule(data=st.data(), evidence=st.sampled_from(["page", "page", "page", "later", "none"]))
+    @rule(data=st.data(), evidence=st.sampled_from(["page", "page", "page", "later", "wiped", "none"]))
     def lost(self, data, evidence):
-        """What has begun: as the page said all along, as it says now that it is read again, or there is no page."""
+        """What has begun: as the page said all along, as it says now that it is read again, or there is no page.
+
+        Or the worker, before it died, took back its word.
+        """
         place = self.draw_place(data, "dying")
         if evidence == "later" and place.held:
             self.hub.begin(place, data.draw(st.sampled_from([*place.held])))
-        self.hub.bury(place, page=evidence != "none")
+        self.hub.bury(place, page=evidence != "none", wiped=evidence == "wiped")
 
     @precondition(lambda self: self.holding())
     @rule(data=st.data())
@@ -259,6 +319,9 @@ class DispatcherMachine(AfterEachStep):
     def draw_held(self, data, *, at_the_head=False, **which):
         place, link_id = data.draw(st.sampled_from(self.holding(**which)))
         return (place, next(iter(place.held))) if at_the_head else (place, link_id)
+
+    def claiming(self):
+        return [place for place in self.hub.places if place.can_be_had_back and not place.dead]
 
     def talkers(self):
         return [place for place in self.hub.places if place.state not in ("vacant", "retired") and not place.dead]

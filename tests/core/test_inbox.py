@@ -1,10 +1,17 @@
-"""The inbox of a worker that is reached by its stream alone: what was cancelled is skipped, and then forgotten."""
+"""The inboxes of a worker: what was cancelled or taken back is skipped, and then forgotten."""
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
+from gibbs._wire.claims import create_claims
 from gibbs._wire.messages import CALL, CANCEL
 from gibbs._wire.page import private_page
-from gibbs._worker.inbox import InBandInbox
+from gibbs._worker.inbox import DirectInbox, InBandInbox
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="eventfds are Linux's")
 
 
 class Said:
@@ -15,6 +22,9 @@ class Said:
 
     def read_piece(self):
         return [self.messages.pop(0)]
+
+    def receive(self):
+        return self.messages.pop(0)
 
 
 def inbox_of(*messages):
@@ -44,3 +54,43 @@ def test_cancels_leave_nothing_behind_however_many_there_are():
         assert not inbox.begin(link_id)
     assert inbox.begin(1001)
     assert not inbox._unwanted
+
+
+@pytest.fixture
+def direct():
+    """An inbox beside a page, the page, and the hub's claims."""
+    page, claims = private_page(), create_claims()
+    yield DirectInbox(Said(), page, claims), page, claims
+    claims.close()
+
+
+@linux
+def test_a_request_begins_with_its_claim_and_the_page_says_so(direct):
+    inbox, page, claims = direct
+    claims.offer(1)
+    assert inbox.begin(1)
+    assert page.begun == 1
+    assert claims.take_back(1) == 0
+
+
+@linux
+def test_a_request_without_a_claim_was_taken_back_and_never_begins(direct):
+    inbox, page, claims = direct
+    claims.offer(3)
+    assert inbox.begin(1)
+    assert claims.take_back(3) == 2
+    assert not inbox.begin(2)
+    assert not inbox.begin(3)
+    assert page.begun == 1
+    claims.offer(1)
+    assert inbox.begin(4)
+
+
+@linux
+def test_a_request_that_is_aimed_at_uses_its_claim_and_never_begins(direct):
+    inbox, page, claims = direct
+    claims.offer(2)
+    page.target = 1
+    assert not inbox.begin(1)
+    assert page.begun == 0
+    assert claims.take_back(2) == 1, "the other request's is left, and no more"

@@ -1,4 +1,4 @@
-"""The shared page: two words, each written whole, over memory that a worker cannot take away."""
+"""The shared page: three words, each written whole, over memory that a worker cannot take away."""
 
 import ctypes
 import fcntl
@@ -35,32 +35,39 @@ def test_a_new_page_names_no_request():
     assert (page.begun, page.target) == (0, 0)
 
 
-@given(begun=words, target=words)
-def test_the_two_words_do_not_touch_each_other(begun, target):
+def test_a_new_page_knows_no_pace():
+    assert private_page().pace == 0
+
+
+@given(begun=words, target=words, pace=words)
+def test_the_words_do_not_touch_each_other(begun, target, pace):
     page = private_page()
     page.begun = begun
     page.target = target
-    assert (page.begun, page.target) == (begun, target)
-    page.begun = 0
-    assert page.target == target
+    page.pace = pace
+    assert (page.begun, page.target, page.pace) == (begun, target, pace)
+    page.target = 0
+    assert (page.begun, page.pace) == (begun, pace)
 
 
-@given(begun=words, target=words)
-def test_a_word_is_eight_aligned_bytes_of_this_machine(begun, target):
-    buffer = bytearray(16)
+@given(begun=words, target=words, pace=words)
+def test_a_word_is_eight_aligned_bytes_of_this_machine(begun, target, pace):
+    buffer = bytearray(24)
     page = Page(buffer)
     page.begun = begun
     page.target = target
-    assert buffer == begun.to_bytes(8, sys.byteorder) + target.to_bytes(8, sys.byteorder)
+    page.pace = pace
+    assert buffer == b"".join(word.to_bytes(8, sys.byteorder) for word in (begun, target, pace))
 
 
+@pytest.mark.parametrize("word", ["begun", "target", "pace"])
 @pytest.mark.parametrize("value", [-1, 1 << 64])
-def test_what_is_no_link_id_is_refused_and_the_word_stays(value):
+def test_what_is_no_word_is_refused_and_the_old_one_stays(word, value):
     page = private_page()
-    page.begun = 7
+    setattr(page, word, 7)
     with pytest.raises(ValueError):
-        page.begun = value
-    assert page.begun == 7
+        setattr(page, word, value)
+    assert getattr(page, word) == 7
 
 
 @linux
@@ -69,7 +76,8 @@ def test_both_sides_see_what_the_other_writes():
         theirs = map_page(fd)
         mine.target = 5
         theirs.begun = 6
-        assert (theirs.target, mine.begun) == (5, 6)
+        theirs.pace = 7
+        assert (theirs.target, mine.begun, mine.pace) == (5, 6, 7)
 
 
 @linux
@@ -79,6 +87,19 @@ def test_the_page_outlives_its_descriptor():
     os.close(fd)
     theirs.begun = 9
     assert mine.begun == 9
+
+
+@linux
+def test_what_a_page_said_last_can_be_read_when_it_is_closed():
+    with shared_page() as (page, fd):
+        theirs = map_page(fd)
+        theirs.begun, page.target, theirs.pace = 1, 2, 3
+        for _ in range(2):
+            page.close()
+            assert (page.begun, page.target, page.pace) == (1, 2, 3)
+        theirs.begun = 9
+        assert page.begun == 1
+        theirs.close()
 
 
 @linux
@@ -115,9 +136,9 @@ def test_the_descriptor_is_not_inherited_by_accident():
 @linux
 def test_the_words_are_at_the_start_of_an_aligned_mapping():
     with shared_page() as (page, fd):
-        page.begun, page.target = 1, 2
-        with mmap.mmap(fd, 16) as raw:
-            assert raw[:16] == (1).to_bytes(8, sys.byteorder) + (2).to_bytes(8, sys.byteorder)
+        page.begun, page.target, page.pace = 1, 2, 3
+        with mmap.mmap(fd, 24) as raw:
+            assert raw[:24] == b"".join(word.to_bytes(8, sys.byteorder) for word in (1, 2, 3))
         assert ctypes.addressof(ctypes.c_char.from_buffer(page._words)) % 8 == 0
 
 

@@ -1,6 +1,7 @@
 """The tables of legal moves: what they say, what the docstrings draw, and that nothing else moves a ticket or a seat."""
 
 import itertools
+import math
 import re
 
 import pytest
@@ -104,13 +105,14 @@ def test_moves_are_verbs_that_an_error_can_say():
 
 def test_a_new_ticket_is_queued_and_nobody_has_it():
     new = {"state": "queued", "number": 0, "seat": None, "link_id": 0, "outcome": None, "returned": False}
-    of_nobody = {"on_cancel": None, "wake": None, "released": None, "created": 0.0}
+    of_nobody = {"ended": False, "on_cancel": None, "wake": None, "released": None, "created": 0.0}
     assert snapshot(Ticket(b"payload")) == {"payload": b"payload", **new, **of_nobody}
 
 
 def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
     new = {"state": "vacant", "incarnation": 0, "held": {}, "last_link_id": 0, "on_cancel": "kill", "target": 0}
-    assert snapshot(Seat(3)) == {"index": 3, **new}
+    measured = {"service_time": math.inf, "window": 1, "begun": 0, "recalled": set(), "seen_at_its_head": 0}
+    assert snapshot(Seat(3)) == {"index": 3, **new, **measured}
 
 
 def test_an_answer_came_along_unless_it_says_that_it_was_left_behind():
@@ -140,7 +142,9 @@ def test_a_ticket_moves_as_the_table_says_or_not_at_all(state, move):
     assert ticket.ended == (to in ENDS)
     assert ticket.outcome == ("the outcome" if ticket.ended else None)
     assert woken == ([*woken_before, to] if ticket.ended else woken_before)
-    assert {name for name, value in snapshot(ticket).items() if value != before[name]} <= {"state", "outcome", "wake"}
+    assert {name for name, value in snapshot(ticket).items() if value != before[name]} <= {
+        *("state", "ended", "outcome", "wake")
+    }
 
 
 @pytest.mark.parametrize(("state", "move"), [*itertools.product(SeatState, SeatMove)], ids=str)

@@ -100,8 +100,8 @@ def test_a_name_in_the_prose_exists(dotted: str) -> None:
     ("what", "verb"),
     [
         ("queued", "submit"),
-        ("sent", "_assign"),
-        ("answered", "answered"),
+        ("sent", "_send"),
+        ("answered", "answered_all"),
         ("cancelled", "withdraw"),
         ("lost", "lost"),
     ],

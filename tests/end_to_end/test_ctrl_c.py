@@ -9,7 +9,7 @@ import pytest
 # The signal is sent from within the task, in the line that `where` names.
 PROGRAM = """
 import signal
-from gibbs._parent import crew, worker, output
+from gibbs._parent import crew, link, worker, output
 
 def interrupting(owner, name):
     original = getattr(owner, name)
@@ -37,7 +37,7 @@ run(main)
 """
 
 IN_A_TASK = {
-    "a message is taken": "(worker.Worker, '_take')",
+    "a message is taken": "(link.Link, '_tell')",
     "a worker ends": "(worker.Worker, '_end')",
     "a seat is settled": "(crew.Crew, 'crashed')",
     "output is read": "(output.Output, '_pass_on')",

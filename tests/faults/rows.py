@@ -86,7 +86,8 @@ DESCRIPTORS = [
         ),
         "stderr_flood",
     ),
-    Row("closes_all_fds", loses_its_stream(NextCall(ends=KILLED), REPLACED, REPLACED) | {"closing": Closes()}),
+    # Without its claims it begins nothing more, so what is sent to it goes to another.
+    Row("closes_all_fds", loses_its_stream(NextCall(ends=REPLACED), REPLACED, REPLACED) | {"closing": Closes()}),
     Row("replaces_the_stream", loses_its_stream(NextCall(ends=KILLED), REPLACED, REPLACED)),
     Row("shuts_down_the_stream", loses_its_stream(Nobody("replaced"), REPLACED, KILLED)),
     Row("stops_sending", loses_its_stream(Nobody("replaced"), REPLACED, KILLED)),

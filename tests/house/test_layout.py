@@ -15,7 +15,7 @@ MODULES = {path.relative_to(ROOT).as_posix(): path for path in sorted(GIBBS.rglo
 
 LIMIT = 300
 LONG: dict[str, str] = {
-    # "gibbs/….py": "why it is one module all the same",
+    "gibbs/_core/dispatch.py": "every verb that moves a request: what may happen to it is read in one place",
 }
 
 HOSTS = [

@@ -29,8 +29,13 @@ MACHINE = "tests/core/test_dispatch_machine.py"
 # What each module is held by, the quick ones first.
 TARGETS = {
     "_core/restarts.py": ["tests/core/test_restarts.py", MACHINE],
+    "_core/pace.py": ["tests/core/test_pace.py"],
+    "_core/orders.py": ["tests/core/test_dispatch.py"],
+    "_core/roster.py": ["tests/core/test_roster.py", "tests/core/test_dispatch.py", MACHINE],
     "_core/ticket.py": ["tests/core/test_tables.py", "tests/core/test_dispatch.py", MACHINE],
     "_core/seat.py": ["tests/core/test_tables.py", "tests/core/test_dispatch.py", MACHINE],
+    "_wire/claims.py": ["tests/core/test_claims.py"],
+    "_worker/pace.py": ["tests/core/test_worker_pace.py"],
     "_wire/frames.py": ["tests/core/test_frames.py", MACHINE],
     "_core/dispatch.py": ["tests/core/test_dispatch.py", MACHINE],
 }

@@ -16,16 +16,15 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
     },
     "_core/dispatch.py": {
-        "Dispatcher._find_seat: return None  →  (removed)  (2)": "a function that ends returns None",
-        "Dispatcher._offer: if len(seat.held) < self.window:  →  if len(seat.held) <= self.window:": (
-            "the stacks forget lazily: a full seat on one is passed over, and gets its new place when it has room again"
-        ),
         "Dispatcher._requeue: if oldest < ticket.number:  →  if oldest <= ticket.number:": (
             "they are equal if the queue was empty, and a queue of one is in order already"
         ),
         **dict.fromkeys(
             [
-                "Dispatcher.given_back: for ticket in reversed(tickets.values()):  →  for ticket in tickets.values():",
+                (
+                    "Dispatcher.given_back: for link_id, ticket in reversed(tickets.items()):"
+                    "  →  for link_id, ticket in tickets.items():"
+                ),
                 (
                     "Dispatcher.lost: for link_id, ticket in reversed(list(seat.held.items())):"
                     "  →  for link_id, ticket in list(seat.held.items()):"
@@ -33,6 +32,17 @@ EXPLAINED: dict[str, dict[str, str]] = {
             ],
             "_requeue sorts when it must, so the queue is the same; the order spares it that. Which of several waiters wakes "
             "first is nobody's promise",
+        ),
+    },
+    "_core/roster.py": {
+        "Roster._find_idle: return None  →  (removed)": "a function that ends returns None",
+        "Roster._find_roomy: return None  →  (removed)": "a function that ends returns None",
+        "Roster.offer: return  →  (removed)": "taken off the top and put there again it is where it was; this saves the way",
+    },
+    "_worker/pace.py": {
+        "module: TYPE_CHECKING = False  →  TYPE_CHECKING = True": "imports a module that the worker has imported already",
+        "Pace.took: if not known or nanoseconds > 4 * known:  →  if nanoseconds > 4 * known:": (
+            "what took any time is longer than four times nothing; what took none is made 1 on both roads"
         ),
     },
     "_wire/frames.py": dict.fromkeys(

@@ -3,10 +3,17 @@
 Compares every detail of the real dispatcher with the plain lists beside it. Knows no rule.
 """
 
+import math
+
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from gibbs._core.dispatch import Tally
+from gibbs._core.dispatch import LARGE, Tally
+from gibbs._core.pace import WINDOW
+from gibbs._core.ticket import Ticket
+from tests.core.machine.model import Request
 from tests.core.machine.plain_hub import PlainHub
+
+FRESH = Request(0, None, Ticket(b""))  # one that any seat with room may take
 
 
 class AfterEachStep(RuleBasedStateMachine):
@@ -21,6 +28,7 @@ class AfterEachStep(RuleBasedStateMachine):
             assert ticket.number == request.number
             assert ticket.state == request.state
             assert ticket.ended == (not request.live)
+            assert ticket.payload == (b"" if request.forgotten else request.payload)
             assert ticket.outcome == request.outcome
             assert request.wakes == request.wakes_due == (not request.live)
             assert request.releases == request.releases_due <= 1
@@ -37,21 +45,46 @@ class AfterEachStep(RuleBasedStateMachine):
             assert seat.incarnation == place.incarnation
             assert [*seat.held] == [*place.held] == sorted(place.held), "in the order of sending"
             assert [*seat.held.values()] == [request.ticket for request in place.held.values()]
-            assert len(seat.held) <= self.hub.window
-            assert not seat.held or seat.state in ("serving", "interrupting", "dying")
+            assert len(seat.held) <= WINDOW
+            assert (seat.window, seat.service_time) == (place.window, place.service_time)
+            assert seat.begun == place.known_begun
+            assert seat.seen_at_its_head == place.seen_at_its_head
+            assert seat.has_room == place.could_take(FRESH)
+            assert not (seat.held or seat.recalled) or seat.state in ("serving", "interrupting", "dying")
             assert seat.last_link_id == max(place.ids, default=0)
             assert (seat.state == "interrupting") <= (place.to_clean_up == place.target == seat.target)
 
     @invariant()
+    def what_was_recalled_is_what_was_sent_last(self):
+        for place in self.hub.places:
+            assert place.seat.recalled == place.recalled
+            assert max(place.held, default=0) < min(place.recalled, default=math.inf), "sent before it was skipped"
+            assert not place.recalled & place.held.keys()
+            assert place.recalled <= {*place.ids}
+
+    @invariant()
+    def nobody_runs_what_was_abandoned_before_it_was_claimed(self):
+        """Where it can be had back. What is at the head of an INTERRUPTING seat is aimed at, and skipped."""
+        for place in self.hub.places:
+            if place.state in ("serving", "interrupting"):
+                aimed_at = place.target if place.state == "interrupting" else None
+                for link_id in place.can_be_had_back:
+                    assert place.held[link_id].live or link_id == aimed_at
+
+    @invariant()
     def the_queue_is_in_the_order_of_arrival_and_within_its_bound(self):
         hub, dispatcher = self.hub, self.hub.dispatcher
-        assert [*dispatcher._queue] == [request.number for request in hub.queue]
-        assert [*dispatcher._queue.values()] == [request.ticket for request in hub.queue]
-        assert dispatcher.queued == len(hub.queue)
+        assert [ticket.number for ticket in dispatcher._queue] == [request.number for request in hub.queue]
+        assert [*dispatcher._queue] == [request.ticket for request in hub.queue]
+        ahead = sum(place.ahead for place in hub.places)
+        assert dispatcher.waiting == hub.waiting == len(hub.queue) + ahead
+        assert dispatcher.sends_ahead == (ahead > 0)
+        large = any(len(r.ticket.payload) > LARGE for place in hub.places for r in place.held.values())
+        assert dispatcher.wants_ticks == (ahead > 0 or large)
         assert dispatcher.oldest is (hub.queue[0].ticket if hub.queue else None)
         # What a worker gave back, or did not begin before it died, was accepted long ago: it may stand beyond the bound.
         assert sum(not request.sent for request in hub.queue) <= hub.max_pending
-        assert dispatcher.live <= hub.max_pending + hub.window * len(hub.places)
+        assert dispatcher.live <= hub.max_pending + WINDOW * len(hub.places)
 
     @invariant()
     def the_numbers_add_up(self):
@@ -65,5 +98,7 @@ class AfterEachStep(RuleBasedStateMachine):
     def assert_all(self) -> None:
         self.tickets_are_where_they_must_be()
         self.seats_are_as_they_must_be()
+        self.what_was_recalled_is_what_was_sent_last()
+        self.nobody_runs_what_was_abandoned_before_it_was_claimed()
         self.the_queue_is_in_the_order_of_arrival_and_within_its_bound()
         self.the_numbers_add_up()

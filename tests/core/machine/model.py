@@ -6,12 +6,19 @@ Knows no dispatcher. Each stands beside a real thing, and is compared with it af
 import math
 from dataclasses import dataclass, field
 
+from gibbs._core.pace import AHEAD, UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
 from gibbs._core.ticket import Ticket
 from gibbs._wire.frames import HEADER_SIZE, FrameError, FrameReader, encode
 from gibbs._wire.messages import TO_HUB
 
 LONGEST_BODY = 64
+
+
+def seconds_for(window: int) -> float:
+    """A service time with which a seat may hold so many requests, and that is far from those with which it may hold others."""
+    assert 1 <= window <= WINDOW
+    return AHEAD / (window + 0.5)
 
 
 @dataclass
@@ -21,11 +28,13 @@ class Request:
     number: int
     on_cancel: str | None
     ticket: Ticket
+    payload: bytes = b"payload"
     state: str = "queued"
     outcome: object = None
     sent: int = 0  # how often
     deaths: int = 0  # workers that died with it unbegun
     begun: bool = False
+    forgotten: bool = False  # the dispatcher knows that it has begun, and keeps its payload no longer
     cleanable: bool = False  # somebody wants to know when it has left its seat
     wakes: int = 0  # counted by the ticket's callbacks
     releases: int = 0
@@ -105,11 +114,18 @@ class Place:
     """What must be true of one seat."""
 
     seat: Seat
+    in_band: bool = False  # its workers have no page and no claims: nothing is sent ahead, nothing can be had back
     state: str = "vacant"
     held: dict[int, Request] = field(default_factory=dict)
+    recalled: set[int] = field(default_factory=set)  # taken back, and this worker has not said yet that it skips them
+    window: int = 1
+    service_time: float = UNKNOWN
+    seen_at_its_head: int = 0  # at the last tick
     on_cancel: str = "kill"
     target: int = 0  # what is being cleaned up
     begun: int = 0  # the last id that this worker began
+    known_begun: int = 0  # as the dispatcher was told while the worker lived
+    claimed: int = 0  # the last id of which this worker has the claim, whether it has begun it or is about to
     ids: list[int] = field(default_factory=list)  # all that were ever used here
     incarnation: int = 0
     stream: Stream = field(default_factory=Stream)  # of this worker
@@ -127,9 +143,16 @@ class Place:
         return None
 
     @property
-    def not_begun(self) -> list[int]:
-        return [link_id for link_id in self.held if link_id > self.begun]
+    def can_be_had_back(self) -> list[int]:
+        """What this worker has neither begun nor claimed."""
+        return [] if self.in_band else [link_id for link_id in self.held if link_id > max(self.begun, self.claimed)]
 
-    def could_take(self, request: Request, window: int) -> bool:
-        room = 1 if request.deaths else window
-        return self.state == "serving" and self.to_clean_up is None and len(self.held) < room
+    @property
+    def ahead(self) -> int:
+        """How many requests it holds behind another."""
+        return max(0, len(self.held) - 1)
+
+    def could_take(self, request: Request | None) -> bool:
+        """None: one that must find the seat empty."""
+        room = self.window if request is not None and not request.deaths else 1
+        return self.state == "serving" and self.to_clean_up is None and not self.recalled and len(self.held) < room

@@ -1,8 +1,7 @@
 """Every verb of the dispatcher done twice: by the real one, and on plain lists; then the two are compared.
 
 The plain half knows nothing of how seats are found or orders made. It knows what each verb does to the tickets that it names,
-and then follows the orders that came back, checking that each was allowed. At last nothing may be left to order, and the
-dispatcher must look in every detail as the lists do. So a missing order is found as well as a wrong one.
+and then follows the orders that came back (`follower.py`). At last the dispatcher must look in every detail as the lists do.
 
 The clock, the gate for new requests, what a dead worker is read for and who asks the restart policy are the crew's and not the
 core's. They are here as small as they can be, so that the core is driven as the crew drives it.
@@ -13,24 +12,24 @@ from collections import Counter
 import pytest
 
 from gibbs import RestartPolicy
-from gibbs._core.dispatch import Dispatcher, Interrupt, Recall, Send, Violation
+from gibbs._core.dispatch import Dispatcher, Violation
+from gibbs._core.orders import Recall
+from gibbs._core.pace import UNKNOWN
 from gibbs._core.restarts import Restarts
 from gibbs._core.seat import Seat
 from gibbs._core.ticket import Answer, Lost, Ticket
 from gibbs._wire.messages import ANSWER, FAILURE, SKIPPED
 from tests.core.machine.failures import FailureLog
-from tests.core.machine.model import Place, Request, Stream
+from tests.core.machine.follower import Follower
+from tests.core.machine.model import Place, Request, Stream, seconds_for
 
 
-class PlainHub:
-    def __init__(
-        self, seats: int, *, window: int, max_pending: float, policy: RestartPolicy, chance: float = 0.0
-    ) -> None:
-        self.window = window
+class PlainHub(Follower):
+    def __init__(self, in_band: list[bool], *, max_pending: float, policy: RestartPolicy, chance: float = 0.0) -> None:
         self.max_pending = max_pending
         self.chance = chance
-        self.places = [Place(Seat(index)) for index in range(seats)]
-        self.dispatcher = Dispatcher([place.seat for place in self.places], window=window)
+        self.places = [Place(Seat(index), in_band=one) for index, one in enumerate(in_band)]
+        self.dispatcher = Dispatcher(place.seat for place in self.places)
         self.restarts = Restarts(policy)
         self.failures = FailureLog(policy)
         self.requests: list[Request] = []
@@ -40,15 +39,20 @@ class PlainHub:
         self.closed = False
         self.now = 1000.0
 
+    @property
+    def waiting(self) -> int:
+        return len(self.queue) + sum(place.ahead for place in self.places)
+
     # ---- the verbs: a request
 
-    def submit(self, on_cancel: str | None) -> None:
+    def submit(self, on_cancel: str | None, payload: bytes = b"payload") -> None:
         assert not self.closed
-        request = Request(len(self.requests) + 1, on_cancel, None)
-        request.ticket = Ticket(b"payload", on_cancel=on_cancel, wake=lambda: self._count_wake(request))
-        could_be_sent = not self.queue and any(place.could_take(request, self.window) for place in self.places)
-        for length in {0, len(self.queue), len(self.queue) + 1, self.max_pending}:
-            assert self.dispatcher.has_room(length) == (could_be_sent or len(self.queue) < length)
+        request = Request(len(self.requests) + 1, on_cancel, None, payload)
+        request.ticket = Ticket(payload, on_cancel=on_cancel, wake=lambda: self._count_wake(request))
+        could_be_run = not self.queue and any(place.could_take(None) for place in self.places)
+        could_be_sent = not self.queue and any(place.could_take(request) for place in self.places)
+        for length in {0, self.waiting, self.waiting + 1, self.max_pending}:
+            assert self.dispatcher.has_room(length) == (could_be_run or self.waiting < length)
         if self.draining or not self.dispatcher.has_room(self.max_pending):
             return  # refused: nobody ever hears of it
         self.requests.append(request)
@@ -60,11 +64,10 @@ class PlainHub:
         if request.live:
             if request.state == "queued":
                 self.queue.remove(request)
-            else:
-                request.cleanable = True
             self._end(request, "cancelled", None, "cancelled")
         self._follow(self.dispatcher.withdraw(request.ticket))
-        if request.cleanable and request.ticket.released is None and request.ticket.seat is not None:
+        if any(request in place.held.values() for place in self.places) and not request.cleanable:
+            request.cleanable = True
             request.ticket.released = lambda: self._count_release(request)
 
     # ---- the verbs: a seat's worker
@@ -74,7 +77,7 @@ class PlainHub:
         self.now = max(self.now, place.launch_at)
         place.state = "starting"
         place.incarnation += 1
-        place.begun = 0
+        place.begun = place.claimed = place.known_begun = 0
         place.stream = Stream()
         place.dead = place.distrusted = place.excused = False
         place.ready_at = None
@@ -83,10 +86,45 @@ class PlainHub:
     def ready(self, place: Place, on_cancel: str) -> None:
         place.state = "serving"
         place.on_cancel = on_cancel
+        place.window, place.service_time = 1, UNKNOWN
         place.ready_at = self.now
         self.restarts.ready(place.seat.index)
         self.failures.step("ready", place.seat.index, self.now)
         self._follow(self.dispatcher.ready(place.seat, on_cancel=on_cancel))
+
+    def paced(self, place: Place, window: int | None) -> None:
+        """The worker has said how long it takes: so long that it may be sent so many; None: that it does not know."""
+        assert window is None or not place.in_band
+        place.service_time = UNKNOWN if window is None else seconds_for(window)
+        place.window = window or 1
+        self._follow(self.dispatcher.paced(place.seat, place.service_time))
+
+    def tick(self) -> None:
+        held_up = []
+        for place in self.places:
+            head = min(place.held, default=0)
+            if place.state == "serving" and place.ahead and head == place.seen_at_its_head:
+                place.window, place.service_time = 1, UNKNOWN
+                held_up.append(place.seat)
+            place.seen_at_its_head = head
+        orders = self.dispatcher.tick()
+        assert orders == [Recall(seat) for seat in held_up]
+        self._follow(orders, ticks=True)
+
+    def look_at_the_pages(self) -> None:
+        """The dispatcher hears what has begun."""
+        for place in self.places:
+            if not place.in_band:
+                self.dispatcher.begun(place.seat, place.begun)
+                place.known_begun = place.begun
+                for link_id, request in place.held.items():
+                    request.forgotten = request.forgotten or link_id <= place.begun
+
+    def claim(self, place: Place) -> None:
+        """No verb: the worker has done with what it had claimed before, and takes the claim of the next."""
+        if place.claimed in place.held:
+            self.begin(place, place.claimed)
+        place.claimed = place.can_be_had_back[0]
 
     def begin(self, place: Place, link_id: int) -> None:
         """No verb: the worker writes into its page, and the dispatcher does not hear of it before its death.
@@ -98,45 +136,65 @@ class PlainHub:
             request.begun = request.begun or other <= place.begun
 
     def answered(self, place: Place, link_id: int, answer: Answer) -> None:
-        request = self._let_go(place, link_id)
-        if request.live:
-            self._end(request, "answered", answer, "failed" if answer.failed else "done")
+        self._settle(place, link_id, answer)
         self._follow(self.dispatcher.answered(place.seat, link_id, answer))
 
+    def answered_all(self, place: Place, answers: list[tuple[int, Answer]]) -> bool:
+        """False if one was a lie: what was before it counts."""
+        for link_id, answer in answers:
+            if link_id not in place.held:
+                with pytest.raises(Violation, match=str(link_id)):
+                    self.dispatcher.answered_all(place.seat, answers)
+                return False
+            self._settle(place, link_id, answer)
+        self._follow(self.dispatcher.answered_all(place.seat, answers))
+        return True
+
     def skipped(self, place: Place, link_id: int) -> None:
-        self._let_go(place, link_id)
+        if link_id in place.recalled:
+            place.recalled.remove(link_id)
+        else:
+            self._let_go(place, link_id)
         self._follow(self.dispatcher.skipped(place.seat, link_id))
 
     def given_back(self, place: Place, link_ids: list[int]) -> None:
-        for link_id in link_ids:
-            request = self._let_go(place, link_id)
-            if request.live:
-                self._back_to_the_queue(request)
-        self._follow(self.dispatcher.given_back(place.seat, link_ids))
+        self._follow(self._give_back(place, link_ids))
 
     def hear(self, place: Place, size: int) -> None:
-        """The hub reads some of what the worker wrote. A lie or nonsense, and it listens no longer."""
+        """The hub reads some of what the worker wrote. A lie or nonsense, and it listens no longer.
+
+        As the crew does it: while nothing is cleaned up, all answers of a piece are settled together, after the rest.
+        """
         if place.distrusted:
             return
+        together = place.state == "serving"
+        answers = []
         for kind, link_id, body in place.stream.read(size):
             request = place.held.get(link_id)
-            if request is None or (kind == SKIPPED and request.live):
+            if kind != SKIPPED and together:
+                answers.append((link_id, Answer(kind == FAILURE, body)))
+            elif kind != SKIPPED and request is not None:
+                self.answered(place, link_id, Answer(kind == FAILURE, body))
+            elif kind == SKIPPED and (link_id in place.recalled or (request is not None and not request.live)):
+                self.skipped(place, link_id)
+            else:
                 self.refuse_to_believe(place, kind, link_id, body)
                 place.distrusted = True
                 break
-            if kind == SKIPPED:
-                self.skipped(place, link_id)
-            else:
-                self.answered(place, link_id, Answer(kind == FAILURE, body))
+        if answers and not self.answered_all(place, answers):
+            place.distrusted = True
         if place.stream.broken or place.distrusted:
             place.distrusted = True
             self.condemn(place)
 
     def serve(self, place: Place) -> None:
-        """The worker runs what is at the head, or skips it if nobody wants it, and is heard."""
+        """The worker runs what is at the head, or skips it if nobody wants it; then what was taken back; and is heard."""
         for link_id, request in list(place.held.items())[:1]:
             self.begin(place, link_id)
             place.stream.write(ANSWER if request.live else SKIPPED, link_id)
+        if len(place.held) <= 1:
+            for link_id in sorted(place.recalled):
+                place.stream.write(SKIPPED, link_id)
         self.hear(place, len(place.stream.unread))
 
     def refuse_to_believe(self, place: Place, kind: int, link_id: int, body: bytes = b"") -> None:
@@ -152,16 +210,22 @@ class PlainHub:
         place.state = "dying"
         self.dispatcher.condemn(place.seat)
 
-    def bury(self, place: Place, *, page: bool = True) -> None:
-        """It has said all that it ever will: that is heard first, and then its page is read, if there is one."""
+    def bury(self, place: Place, *, page: bool = True, wiped: bool = False) -> None:
+        """It has said all that it ever will: that is heard first, and then its page is read, if there is one.
+
+        A page that was wiped tells nothing any more; what it had told before stands.
+        """
+        page = page and not place.in_band
         assert place.state == "dying"
         self.hear(place, len(place.stream.unread))
-        begun = place.begun if page else None
+        read = (0 if wiped else place.begun) if page else None
+        begun = max(read, place.known_begun) if read is not None else None
         place.state = "vacant"
+        place.recalled.clear()
         death = object()
         for link_id in list(place.held):
             request = self._let_go(place, link_id)
-            request.begun = request.begun or begun is None or link_id <= begun
+            request.begun = begun is None or link_id <= begun
             if not request.live:
                 continue
             if request.begun or request.deaths:
@@ -169,7 +233,7 @@ class PlainHub:
             else:
                 request.deaths += 1
                 self._back_to_the_queue(request)
-        self._follow(self.dispatcher.lost(place.seat, begun, death))
+        self._follow(self.dispatcher.lost(place.seat, read, death))
         self._ask_for_another(place)
 
     def _ask_for_another(self, place: Place) -> None:
@@ -231,14 +295,10 @@ class PlainHub:
         request.wakes_due += 1
         self.tally[counted_as] += 1
 
-    def _let_go(self, place, link_id):
-        request = place.held.pop(link_id)
-        request.releases_due += request.cleanable
-        return request
-
-    def _back_to_the_queue(self, request):
-        request.state = "queued"
-        self.queue = sorted([*self.queue, request], key=lambda request: request.number)
+    def _settle(self, place, link_id, answer):
+        request = self._let_go(place, link_id)
+        if request.live:
+            self._end(request, "answered", answer, "failed" if answer.failed else "done")
 
     def _count_wake(self, request):
         request.wakes += 1
@@ -249,46 +309,3 @@ class PlainHub:
         request.releases += 1
         assert request.ticket.ended
         assert request.ticket.seat is None
-
-    def _follow(self, orders):
-        """Check each order and do it; then nothing must be left that should have been ordered."""
-        interrupted = None
-        for place in self.places:
-            if place.state == "interrupting" and place.to_clean_up != place.target:
-                place.state = "serving"
-        for order in orders:
-            place = self.places[order.seat.index]
-            assert place.seat is order.seat
-            if isinstance(order, Send):
-                self._sent(place, order)
-            elif isinstance(order, Interrupt):
-                assert place.state == "serving"
-                assert order.link_id == place.to_clean_up
-                assert order.how == (place.held[order.link_id].on_cancel or place.on_cancel)
-                assert order.how in ("interrupt", "kill")
-                place.state = "interrupting"
-                place.target = order.link_id
-                interrupted = place if len(place.held) > 1 else None
-                continue
-            else:
-                assert isinstance(order, Recall)
-                assert place is interrupted, "recalled without an interrupt, or twice"
-            assert interrupted in (None, place), "what waits behind an interrupted call is recalled at once"
-            interrupted = None
-        assert interrupted is None
-        for place in self.places:
-            assert place.state != "serving" or place.to_clean_up is None, "nobody cleans up"
-        if self.queue:
-            assert not any(place.could_take(self.queue[0], self.window) for place in self.places), "room was not used"
-
-    def _sent(self, place, order):
-        request = self.queue.pop(0)
-        assert order.ticket is request.ticket, "not the first of the queue"
-        assert not request.begun, "sent again after it had begun"
-        assert request.deaths < 2, "sent a third time"
-        assert place.could_take(request, self.window)
-        assert order.link_id > max(place.ids, default=0)
-        place.ids.append(order.link_id)
-        place.held[order.link_id] = request
-        request.state = "sent"
-        request.sent += 1

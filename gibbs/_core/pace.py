@@ -1,0 +1,22 @@
+"""What the measured service time of a worker is good for: how far to send ahead, whom to prefer, when to wait awake.
+
+Knows seconds and counts, and no worker. The limits are measured ones and not a matter of taste: a caller who stays awake for an
+answer that takes longer than `DUE_SOON` steals the CPU from the worker that computes it (300 µs calls became half as slow
+again); a worker who is sent more than `AHEAD` seconds of work holds up what others could have done.
+"""
+
+from __future__ import annotations
+
+UNKNOWN = float("inf")  # the service time of a worker that has answered nothing yet
+
+WINDOW = 32  # requests that a seat may hold at most
+AHEAD = 0.0005  # seconds of work that a seat may be sent ahead
+SHORT = 50e-6  # seconds; below, it is cheaper to keep one worker busy than to wake another
+DUE_SOON = 60e-6  # seconds; below, an answer is worth waiting for without going to sleep
+
+
+def window_for(service_time: float) -> int:
+    """How many requests a worker may hold that takes so many seconds for each."""
+    if service_time <= 0.0:
+        return WINDOW
+    return max(1, int(min(AHEAD / service_time, WINDOW)))

@@ -1,0 +1,59 @@
+"""Which seat takes the next request: seats with room, those used last first, found in constant time.
+
+Knows seats, and nothing of queues. Two stacks, the seat used last on top, whose caches are warm; dicts, so that none is twice
+on one. Deletion is lazy: a seat is looked at again before it is given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .pace import SHORT
+
+if TYPE_CHECKING:
+    from .seat import Seat
+
+
+class Roster:
+    """The seats that can take a request. Invariant: each seat that has room is on the stack that fits what it holds."""
+
+    __slots__ = ("_idle", "_roomy")
+
+    def __init__(self) -> None:
+        self._idle: dict[Seat, None] = {}  # hold nothing
+        self._roomy: dict[Seat, None] = {}  # hold something, less than their window
+
+    def offer(self, seat: Seat) -> None:
+        """The seat was used, or something about it changed: put it on top, if it has room."""
+        if seat.has_room:
+            stack = self._roomy if seat.held else self._idle
+            if stack and next(reversed(stack)) is seat:
+                return
+            stack.pop(seat, None)  # or it would keep its old place
+            stack[seat] = None
+
+    def find(self, *, alone: bool) -> Seat | None:
+        """The seat to send to; with `alone` only one that holds nothing. None if there is none.
+
+        Where calls are short the one that is awake is preferred to one that would have to be woken.
+        """
+        busy = None if alone else self._find_roomy()
+        if busy is not None and busy.service_time < SHORT:
+            return busy
+        return self._find_idle() or busy
+
+    def _find_idle(self) -> Seat | None:
+        while self._idle:
+            seat = next(reversed(self._idle))
+            if seat.has_room and not seat.held:
+                return seat
+            self._idle.popitem()
+        return None
+
+    def _find_roomy(self) -> Seat | None:
+        while self._roomy:
+            seat = next(reversed(self._roomy))
+            if seat.has_room and seat.held:
+                return seat
+            self._roomy.popitem()
+        return None

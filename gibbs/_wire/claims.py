@@ -1,0 +1,53 @@
+"""Who may have a request that was sent ahead: a counter in the kernel, of which worker and hub take.
+
+The hub offers one claim for each request that it sends. The worker takes one before it begins a request, and skips it if none
+is left; the hub takes all that are left to have back what was not begun. The kernel gives each claim once, so a request is
+begun or taken back and never both: without a lock, without a thread in the worker, in the moment of the asking, and also while
+C code holds the worker's GIL. Claims look alike. A worker reads requests in their order, so what it has not claimed are those
+that were sent last; and nothing more is sent before it has skipped what was taken back.
+
+It is an eventfd in semaphore mode (Linux). A worker that offers claims to itself lies to the hub, which counts them.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class Claims:
+    """One end of the counter. Owns its descriptor."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def offer(self, count: int) -> None:
+        """The hub sends so many requests: call this before they leave."""
+        os.eventfd_write(self.fd, count)
+
+    def take(self) -> bool:
+        """Take one; False if none is left."""
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return False
+        return True
+
+    def take_back(self, at_most: int) -> int:
+        """Take what is left, and say how many there were."""
+        for taken in range(at_most):
+            if not self.take():
+                return taken
+        return at_most
+
+    def close(self) -> None:
+        """Free the descriptor. Idempotent."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def create_claims() -> Claims:
+    """A counter that stands at nothing. Linux. Raises OSError."""
+    return Claims(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE))

@@ -1,0 +1,103 @@
+"""Carries out what the dispatcher orders, on plain lists: checks that each order was allowed, and at last that none is missing.
+
+Knows who may be sent a request, when one must be cleaned up or recalled, and no verb but the one that answers a recall: that
+follows at once, as in the crew.
+"""
+
+from gibbs._core.dispatch import Dispatcher
+from gibbs._core.orders import Interrupt, Order, Recall, Send
+from gibbs._core.pace import SHORT
+from tests.core.machine.model import Place, Request
+
+
+class Follower:
+    places: list[Place]
+    queue: list[Request]  # sorted by number
+    dispatcher: Dispatcher
+
+    def _give_back(self, place, link_ids):
+        for link_id in link_ids:
+            request = self._let_go(place, link_id)
+            place.recalled.add(link_id)
+            if request.live:
+                self._back_to_the_queue(request)
+        return self.dispatcher.given_back(place.seat, link_ids)
+
+    def _follow(self, orders, *, ticks=False):
+        """Check each order and do it; then nothing must be left that should have been ordered.
+
+        Recalls are answered when all else of their list is done, one after the other, and what that leads to comes last: in
+        which order the crew writes to its workers nobody sees, but this is the order in which the dispatcher decides.
+        """
+        recalls = self._done(orders, ticks=ticks)
+        for place in recalls:  # they grow
+            recalls += self._done(self._give_back(place, place.can_be_had_back))
+        assert len({place.seat for place in recalls}) == len(recalls), "recalled twice"
+        for place in self.places:
+            assert place.state != "serving" or place.to_clean_up is None, "nobody cleans up"
+        if self.queue:
+            assert not any(place.could_take(self.queue[0]) for place in self.places), "room was not used"
+
+    def _done(self, orders, *, ticks=False):
+        """All of one list, but for its recalls: whose they are."""
+        recalls = []
+        for place in self.places:
+            if place.state == "interrupting" and place.to_clean_up != place.target:
+                place.state = "serving"
+        before: Order | None = None
+        for order in orders:
+            place = self.places[order.seat.index]
+            assert place.seat is order.seat
+            if isinstance(before, Interrupt) and self.places[before.seat.index].ahead:
+                assert order == Recall(before.seat), "what waits behind an interrupted call is recalled at once"
+            if isinstance(order, Send):
+                self._sent(place, order)
+            elif isinstance(order, Interrupt):
+                assert place.state == "serving"
+                assert order.link_id == place.to_clean_up
+                assert order.how == (place.held[order.link_id].on_cancel or place.on_cancel)
+                assert order.how in ("interrupt", "kill")
+                place.state = "interrupting"
+                place.target = order.link_id
+            else:
+                assert isinstance(order, Recall)
+                assert place.held, "recalled for nothing"
+                if place.state == "interrupting":
+                    assert isinstance(before, Interrupt), "recalled anew, though nothing was sent since"
+                    assert before.seat is place.seat
+                    assert place.ahead, "its only request is being cleaned up already"
+                else:
+                    assert place.state == "serving"
+                    assert ticks or not all(request.live for request in place.held.values()), "nobody has left"
+                recalls.append(place)
+            before = order
+        assert not (isinstance(before, Interrupt) and self.places[before.seat.index].ahead), "not recalled"
+        return recalls
+
+    def _sent(self, place, order):
+        request = self.queue.pop(0)
+        assert order.ticket is request.ticket, "not the first of the queue"
+        assert order.ticket.payload == request.payload, "its payload is gone"
+        assert not request.begun, "sent again after it had begun"
+        assert request.deaths < 2, "sent a third time"
+        assert place.could_take(request)
+        busy = [other for other in self.places if other.held and other.could_take(request)]
+        idle = [other for other in self.places if not other.held and other.could_take(request)]
+        if place.held and place.service_time >= SHORT:
+            assert not idle, "it would have been run at once elsewhere"
+        if not place.held:
+            assert not busy or any(other.service_time >= SHORT for other in busy), "one was awake"
+        assert order.link_id > max(place.ids, default=0)
+        place.ids.append(order.link_id)
+        place.held[order.link_id] = request
+        request.state = "sent"
+        request.sent += 1
+
+    def _let_go(self, place, link_id):
+        request = place.held.pop(link_id)
+        request.releases_due += request.cleanable
+        return request
+
+    def _back_to_the_queue(self, request):
+        request.state = "queued"
+        self.queue = sorted([*self.queue, request], key=lambda request: request.number)
