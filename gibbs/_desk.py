@@ -8,6 +8,7 @@ here, where the caller waits; a body that cannot be opened hurts that caller alo
 
 from __future__ import annotations
 
+import math
 import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -101,7 +102,9 @@ class Desk:
 
     def _submit(self, ticket: Ticket) -> None:
         dispatcher = self.crew.dispatcher
-        orders = dispatcher.submit(ticket, alone=dispatcher.waiting >= self.crew.options.max_pending)
+        limit = self.crew.options.max_pending
+        may_wait = limit == math.inf or dispatcher.waiting < limit
+        orders = dispatcher.submit(ticket, alone=not may_wait)
         if orders:
             self.crew.carry_out(orders)
 

@@ -132,10 +132,10 @@ class Hub(Calls[M_co]):
 
     def __repr__(self) -> str:
         crew = self._desk.crew
-        state = crew.closed or "open"
+        state, running = crew.closed or "open", crew.dispatcher.running
         return (
             f"<gibbs.Hub {self.name!r} {state}: {crew.serving} of {crew.options.workers} workers ready, "
-            f"{max(0, crew.dispatcher.live - crew.dispatcher.waiting)} requests running, {crew.dispatcher.waiting} queued>"
+            f"{running} requests running, {crew.dispatcher.live - running} queued>"
         )
 
 

@@ -17,6 +17,7 @@ none is live.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,11 @@ class Dispatcher:
         return len(self._queue) + self._ahead
 
     @property
+    def running(self) -> int:
+        """How many tickets that have not ended are at the head of a seat."""
+        return sum(not next(iter(seat.held.values())).ended for seat in self.seats if seat.held)
+
+    @property
     def sends_ahead(self) -> bool:
         """Whether some seat holds a ticket behind another."""
         return self._ahead > 0
@@ -100,7 +106,11 @@ class Dispatcher:
 
     def has_room(self, max_pending: float) -> bool:
         """Whether a new ticket would be run at once, or be one of so many that wait."""
-        return self.waiting < max_pending or (not self._queue and self._roster.find(alone=True) is not None)
+        return (
+            max_pending == math.inf
+            or self.waiting < max_pending
+            or (not self._queue and self._roster.find(alone=True) is not None)
+        )
 
     # ---- the verbs: a request
 

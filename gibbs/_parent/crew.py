@@ -250,8 +250,8 @@ class Crew:
         return HubStatistics(
             seats={str(state): states[state] for state in SeatState},
             pids=tuple(supervisor.pid for supervisor in self.supervisors),
-            queued=dispatcher.waiting,
-            running=max(0, dispatcher.live - dispatcher.waiting),
+            queued=dispatcher.live - dispatcher.running,
+            running=dispatcher.running,
             done=tally.done,
             failed=tally.failed,
             cancelled=tally.cancelled,

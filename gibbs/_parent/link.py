@@ -105,8 +105,8 @@ class Link:
         try:
             while True:
                 await self._more.wait()
-                self._offer()
                 while self._outbox:
+                    self._offer()  # also what has been sent since the last write
                     await self._write_first()
         except GONE:
             return
@@ -154,7 +154,7 @@ class Link:
         if self._side is None:
             return 0
         taken = min(self._unoffered, at_most)
-        self._unoffered = 0
+        self._unoffered -= taken
         return taken + self._side.take_back(at_most - taken)
 
     async def listen(self, hear: Callable[[list[Message]], None]) -> None:

@@ -98,9 +98,9 @@ class Worker:
         self.link.send(CALL, order.link_id, order.ticket.payload, later=len(self._seat.held) > 1)
 
     def recall(self) -> list[int]:
-        """Have back what the worker has not begun. Returns the link ids."""
-        held = [*self._seat.held]
-        return held[len(held) - self.link.take_back(len(held)) :]
+        """Have back what the worker has not begun, whatever it says of its claims. Returns the link ids."""
+        waiting = [link_id for link_id in self._seat.held if link_id > max(self._seat.begun, self.link.begun() or 0)]
+        return waiting[len(waiting) - self.link.take_back(len(waiting)) :]
 
     def clean_up(self, order: Interrupt) -> None:
         """The running call has been abandoned: get the seat back, or end the worker."""

@@ -6,12 +6,14 @@ begun or taken back and never both: without a lock, without a thread in the work
 C code holds the worker's GIL. Claims look alike. A worker reads requests in their order, so what it has not claimed are those
 that were sent last; and nothing more is sent before it has skipped what was taken back.
 
-It is an eventfd in semaphore mode (Linux). A worker that offers claims to itself lies to the hub, which counts them.
+It is an eventfd in semaphore mode (Linux). Both ends are one file, so a worker can take from the hub's the flag that it does not
+block: the hub does not count on it. A worker that offers claims to itself gains nothing but its end.
 """
 
 from __future__ import annotations
 
 import os
+from select import POLLOUT, poll
 
 
 class Claims:
@@ -23,7 +25,11 @@ class Claims:
         self.fd = fd
 
     def offer(self, count: int) -> None:
-        """The hub sends so many requests: call this before they leave."""
+        """The hub sends so many requests: call this before they leave. Raises OSError when a worker has filled the counter."""
+        room = poll()
+        room.register(self.fd, POLLOUT)
+        if not room.poll(0):
+            raise BlockingIOError("there is no room for more claims")
         os.eventfd_write(self.fd, count)
 
     def take(self) -> bool:
@@ -35,9 +41,12 @@ class Claims:
         return True
 
     def take_back(self, at_most: int) -> int:
-        """Take what is left, and say how many there were."""
+        """Take what is left, so many at most, and say how many there were. The hub's; never blocks."""
+        one = [bytearray(8)]
         for taken in range(at_most):
-            if not self.take():
+            try:
+                os.preadv(self.fd, one, -1, os.RWF_NOWAIT)
+            except BlockingIOError:
                 return taken
         return at_most
 

@@ -108,7 +108,8 @@ class Service:
                 raise RuntimeError(f"message {kind} makes no sense between two requests")
             began = perf_counter_ns()
             answer = self.answer(link_id, body)
-            self._pace.took(perf_counter_ns() - began)
+            if answer[0] != SKIPPED:
+                self._pace.took(perf_counter_ns() - began)
             self._channel.send(*answer)
 
     def answer(self, link_id: int, body: bytes) -> tuple[int, int, bytes]:

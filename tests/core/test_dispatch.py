@@ -4,9 +4,9 @@ from typing import get_args
 
 import pytest
 
-from gibbs._core.dispatch import LARGE, Dispatcher, Violation
+from gibbs._core.dispatch import Dispatcher, Violation
 from gibbs._core.orders import Interrupt, Order, Recall, Send
-from gibbs._core.pace import UNKNOWN, WINDOW
+from gibbs._core.pace import DUE_SOON, UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
 from gibbs._core.ticket import Answer, Lost, Ticket
 from tests.core.machine.model import seconds_for
@@ -648,7 +648,7 @@ def test_what_the_page_of_a_dead_worker_told_says_nothing_of_the_next_one():
     assert ticket.state == "queued"
 
 
-@pytest.mark.parametrize(("size", "wanted"), [(LARGE, False), (LARGE + 1, True)])
+@pytest.mark.parametrize(("size", "wanted"), [(65_536, False), (65_537, True)])
 def test_ticks_are_wanted_for_what_waits_behind_another_or_is_large(size, wanted):
     dispatcher, seat = serving(window=2)
     assert not dispatcher.wants_ticks
@@ -670,5 +670,6 @@ def test_it_is_due_if_it_is_alone_and_calls_are_short():
     submit(dispatcher, 1)
     assert not seat.is_due
     dispatcher.answered(seat, 1, YES)
-    dispatcher.paced(seat, seconds_for(SLOW))
-    assert not seat.is_due
+    for service_time in (seconds_for(SLOW), DUE_SOON):
+        dispatcher.paced(seat, service_time)
+        assert not seat.is_due

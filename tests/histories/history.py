@@ -6,7 +6,7 @@ real processes with the machine's monotonic clock. What must be true of a histor
 | of a request | who writes it |
 | --- | --- |
 | asked, cancels; then one of OUTCOMES | its caller |
-| accepted, sent, returned, settled | the hub |
+| accepted, sent, recalled (taken back before it began), returned (to the queue), settled | the hub |
 | begun, then one of SAID (before the hub can hear of it) | the worker |
 
 | of a worker | who writes it |

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from gibbs._core.pace import WINDOW
 from tests.histories.history import OUTCOMES, SAID, f
 from tests.histories.reading import Reading
 
@@ -72,9 +73,21 @@ class Judge(Reading):
                     yield f"request {n} began in worker {who}, to which it had not been sent"
 
     def no_request_is_sent_a_third_time(self) -> Iterator[str]:
+        """To have been taken back before it began costs it no chance."""
         for n in self.of_request:
-            if len(sent := self.find(n, {"sent"})) > 2:
+            if len(sent := self.find(n, {"sent"})) - len(self.find(n, {"recalled"})) > 2:
                 yield f"request {n} was sent {len(sent)} times"
+
+    def no_request_begins_where_it_was_taken_back(self) -> Iterator[str]:
+        for n in self.of_request:
+            taken_back: set[str] = set()
+            for _, _, what, _, who, _ in self.find(n, {"sent", "recalled", "begun"}):
+                if what == "recalled":
+                    taken_back.add(who)
+                elif what == "sent":
+                    taken_back.discard(who)
+                elif who in taken_back:
+                    yield f"request {n} began in worker {who}, from which it had been taken back"
 
     def no_request_is_sent_after_its_end(self) -> Iterator[str]:
         for n, outcomes in self.outcomes.items():
@@ -90,8 +103,9 @@ class Judge(Reading):
             if self.first(self.of_request[n], {"begun"}, after=confirmed):
                 yield f"request {n} began after its cancel was confirmed"
             for sent in self.find(n, {"sent"}):
-                said = any(entry[4] == sent[4] and entry[0] < confirmed for entry in self.find(n, SAID))
-                if not said and not self.had_ended(sent[4], confirmed):
+                let_go = self.find(n, SAID | {"recalled"})
+                is_free = any(entry[4] == sent[4] and sent[0] < entry[0] < confirmed for entry in let_go)
+                if sent[0] < confirmed and not is_free and not self.had_ended(sent[4], confirmed):
                     yield f"the cancel of request {n} was confirmed while worker {sent[4]} had it"
 
     def no_request_is_accepted_sent_or_begun_after_the_end(self) -> Iterator[str]:
@@ -150,27 +164,55 @@ class Judge(Reading):
                 begun = [entry[4] for entry in self.find(n, {"begun"})]
                 if not detail["may_have_run"] and begun:
                     yield f"request {n} began in {begun}, and its caller was told that it had not run"
-                if not detail["may_have_run"] and len(sent) < 2:
+                recalled = [entry for entry in self.find(n, {"recalled"}) if entry[0] < index]
+                if not detail["may_have_run"] and len(sent) - len(recalled) < 2:
                     yield f"request {n} had not begun, and was not sent again"
                 if detail["may_still_run"]:
                     yield f"worker {who} is gone, and the caller of request {n} was told that it may run"
 
     # ---- workers
 
-    def no_worker_has_two_requests(self) -> Iterator[str]:
+    def no_worker_has_more_requests_than_it_may(self) -> Iterator[str]:
+        """Where nothing can be taken back, one. What it has said is its own no more, though the hub has not read it yet."""
+        most = WINDOW if self.facts.get("side", True) else 1
         for who, entries in self.of_worker.items():
-            has = running = 0
+            has: list[int] = []
             for _, _, what, n, _, _ in entries:
                 if what == "sent":
-                    if has:
+                    if len(has) >= most:
                         yield f"worker {who} was sent request {n} while it had {has}"
-                    has = n
+                    has.append(n)
+                elif what in SAID | {"recalled"} and n in has:
+                    has.remove(n)
+
+    def no_worker_is_sent_a_request_before_it_has_skipped_what_was_taken_back(self) -> Iterator[str]:
+        """Claims look alike: it would run what was taken back for what was sent then."""
+        for who, entries in self.of_worker.items():
+            unread: set[int] = set()
+            for _, _, what, n, _, _ in entries:
+                if what == "recalled":
+                    unread.add(n)
+                elif what == "skips":
+                    unread.discard(n)
+                elif what == "sent" and unread:
+                    yield f"worker {who} was sent request {n} and has not skipped {sorted(unread)}"
+
+    def no_worker_runs_two_requests(self) -> Iterator[str]:
+        """At once, or in another order than that in which they were sent."""
+        for who, entries in self.of_worker.items():
+            running, last = 0, -1
+            sent: dict[int, int] = {}
+            for index, _, what, n, _, _ in entries:
+                if what == "sent":
+                    sent[n] = index
                 elif what == "begun":
                     if running:
                         yield f"worker {who} began request {n} in {running}"
-                    running = n
-                elif what in SAID and n == has:
-                    has = running = 0
+                    if sent.get(n, index) < last:
+                        yield f"worker {who} began request {n} after one that was sent later"
+                    running, last = n, sent.get(n, index)
+                elif what in SAID and n == running:
+                    running = 0
                 elif what == "ended":
                     break
 

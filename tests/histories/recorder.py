@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from gibbs._core.dispatch import Dispatcher, Interrupt, Send
+from gibbs._core.dispatch import Dispatcher
 from gibbs._core.seat import SeatState
 from gibbs._core.ticket import TicketMove
 from gibbs._parent.crew import Crew
@@ -46,6 +46,7 @@ class HubHalf:
         self.dispatchers: dict[Any, Crew] = {}
         self.when_sent: dict[int, Callable[[], None]] = {}  # called once, when that request goes to a worker
         self.numbers: dict[int, int] = {}  # which request a ticket is, by its arrival number
+        self.taken_back: dict[tuple[Any, int], int] = {}  # the same by seat and link id, until the worker skips it
 
     def watches(self, dispatcher: Any) -> bool:
         return dispatcher in self.dispatchers
@@ -63,8 +64,10 @@ class HubHalf:
         yield Dispatcher, "submit", self.submits
         yield Dispatcher, "_end", self.settles
         yield Dispatcher, "_requeue", self.returns
+        yield Dispatcher, "_send", self.sends
+        yield Dispatcher, "given_back", self.takes_back
         yield Dispatcher, "condemn", self.condemns
-        yield Crew, "carry_out", self.carries_out
+        yield Worker, "clean_up", self.cleans_up
         yield Crew, "close", self.closes
         yield Crew, "fail", self.fails
 
@@ -77,11 +80,11 @@ class HubHalf:
         return watched
 
     def submits(self, verb: Any) -> Any:
-        def watched(dispatcher: Any, ticket: Any) -> Any:
+        def watched(dispatcher: Any, ticket: Any, **how: Any) -> Any:
             if self.watches(dispatcher):
                 n = self.numbers[dispatcher._arrivals + 1] = number_of(ticket.payload)
                 self.record("accepted", n)
-            return verb(dispatcher, ticket)
+            return verb(dispatcher, ticket, **how)
 
         return watched
 
@@ -110,16 +113,35 @@ class HubHalf:
 
         return watched
 
-    def carries_out(self, verb: Any) -> Any:
-        def watched(crew: Any, orders: Any) -> None:
-            for order in orders if self.watches(crew.dispatcher) else ():
-                if isinstance(order, Send):
-                    n = self.numbers[order.ticket.number]
-                    self.record("sent", n, name_of(order.seat))
-                    self.when_sent.pop(n, lambda: None)()
-                elif isinstance(order, Interrupt):
-                    self.record("ordered", 0, name_of(order.seat), order.how)
-            verb(crew, orders)
+    def sends(self, verb: Any) -> Any:
+        """When it is decided: who comes first is decided here, and an order is carried out in the same tick."""
+
+        def watched(dispatcher: Any, ticket: Any, seat: Any) -> Any:
+            if not self.watches(dispatcher):
+                return verb(dispatcher, ticket, seat)
+            n = self.numbers[ticket.number]
+            self.record("sent", n, name_of(seat))
+            order = verb(dispatcher, ticket, seat)
+            self.when_sent.pop(n, lambda: None)()
+            return order
+
+        return watched
+
+    def takes_back(self, verb: Any) -> Any:
+        def watched(dispatcher: Any, seat: Any, link_ids: Any) -> Any:
+            link_ids = [*link_ids]
+            for link_id in link_ids if self.watches(dispatcher) else ():
+                n = self.taken_back[seat, link_id] = self.numbers[seat.held[link_id].number]
+                self.record("recalled", n, name_of(seat))
+            return verb(dispatcher, seat, link_ids)
+
+        return watched
+
+    def cleans_up(self, verb: Any) -> Any:
+        def watched(worker: Any, order: Any) -> None:
+            if self.watches(worker._dispatcher):
+                self.record("ordered", 0, name_of(order.seat), order.how)
+            verb(worker, order)
 
         return watched
 
@@ -178,11 +200,17 @@ class RealHalf(HubHalf):
         """What was skipped before it began has no line in the worker's file."""
 
         def watched(dispatcher: Any, seat: Any, link_id: int) -> Any:
-            if self.watches(dispatcher) and link_id in seat.held:
-                self.record("skips", self.numbers[seat.held[link_id].number], name_of(seat))
+            if self.watches(dispatcher) and (n := self.number_at(seat, link_id)):
+                self.record("skips", n, name_of(seat))
             return verb(dispatcher, seat, link_id)
 
         return watched
+
+    def number_at(self, seat: Any, link_id: int) -> int:
+        """Which request the worker there knows by this id; 0: none of this chapter."""
+        if link_id in seat.held:
+            return self.numbers[seat.held[link_id].number]
+        return self.taken_back.pop((seat, link_id), 0)
 
     def buries(self, verb: Any) -> Any:
         async def watched(worker: Any) -> None:
@@ -231,6 +259,7 @@ class RealHalf(HubHalf):
         held = [seat for dispatcher in self.dispatchers for seat in dispatcher.seats if seat.held]
         assert not held, f"{held} may still write"
         self.numbers.clear()
+        self.taken_back.clear()
         self.history.events[:] = [event for events in self.alive.values() for event in events]
         self.history.problems.clear()
         with self.path.open("r+b") as file:  # who appends to it goes on at its new end

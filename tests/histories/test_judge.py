@@ -12,11 +12,11 @@ from tests.simulation.history import WorldJudge
 
 PLAIN = {"abandon": True, "on_cancel": None}
 SURE = {"abandon": False, "on_cancel": None}
-STATISTICS = {"done": 2, "failed": 1, "cancelled": 1, "crashed": 2, "refused": 0, "queued": 0, "running": 0}
+STATISTICS = {"done": 3, "failed": 1, "cancelled": 1, "crashed": 2, "refused": 0, "queued": 0, "running": 0}
 DIED = {"pid": 10, "may_have_run": True, "may_still_run": False, "gone": True}
 
-# Worker 0.1 answers 1, raises for 2, and dies with 4. Worker 1.1 is interrupted over 3, and dies with 5 before it begins; 0.2
-# dies with 5 again; 1.2 answers 6. 7 waits when the hub is left.
+# Worker 0.1 answers 1, raises for 2, and dies with 4; 9 is sent ahead to it and taken back. Worker 1.1 answers 9, is interrupted over 3, and
+# dies with 5 before it begins; 0.2 dies with 5 again; 1.2 answers 6. 7 waits when the hub is left.
 TRUE = """
 launching - 0.1
 launched - 0.1 10
@@ -27,11 +27,22 @@ entered
 asked 1 - PLAIN
 accepted 1
 sent 1 0.1
+asked 9 - SURE
+accepted 9
+sent 9 0.1
 asked 2 - PLAIN
 accepted 2
 begun 1 0.1
+recalled 9 0.1
+returned 9
+sent 9 1.1
+begun 9 1.1
 answers 1 0.1
 settled 1 - "done"
+answers 9 1.1
+settled 9 - "done"
+skips 9 0.1
+answer 9 - 82
 sent 2 0.1
 answer 1 - 2
 begun 2 0.1
@@ -199,9 +210,18 @@ FORGED = {
         ("was not sent again", without("sent 5 1.1")),
         ("told that it may run", instead("crashed 4 0.1 DIED", 'crashed 4 0.1 DIED|{"may_still_run":True}')),
     ],
-    "no_worker_has_two_requests": [
-        ("worker 0.1 was sent request 2 while it had 1", moved("sent 2 0.1", after="begun 1 0.1")),
+    "no_request_begins_where_it_was_taken_back": [
+        ("request 9 began in worker 0.1", put("begun 9 0.1", after="recalled 9 0.1")),
+    ],
+    "no_worker_has_more_requests_than_it_may": [
+        ("worker 1.2 was sent request 132 while it had", [*TRUE, *(f"sent {n} 1.2" for n in range(100, 133))]),
+    ],
+    "no_worker_is_sent_a_request_before_it_has_skipped_what_was_taken_back": [
+        ("worker 0.1 was sent request 2 and has not skipped [9]", moved("skips 9 0.1", after="sent 2 0.1")),
+    ],
+    "no_worker_runs_two_requests": [
         ("worker 0.1 began request 2 in 1", moved("begun 2 0.1", after="begun 1 0.1")),
+        ("worker 0.1 began request 1 after one", moved("begun 1 0.1", after="fails 2 0.1")),
     ],
     "no_worker_runs_after_its_end": [("worker 1.1 began request 5", put("begun 5 1.1", after="ended - 1.1"))],
     "no_worker_dies_without_a_reason": [
@@ -228,7 +248,7 @@ FORGED = {
         ("request 6 was never accepted", without("accepted 6", 'settled 6 - "done"')),
     ],
     "the_statistics_balance": [
-        ("statistics say", instead(TRUE[-1], TRUE[-1].replace("STATISTICS", 'STATISTICS|{"done":3}'))),
+        ("statistics say", instead(TRUE[-1], TRUE[-1].replace("STATISTICS", 'STATISTICS|{"done":2}'))),
         ("1 queued", instead(TRUE[-1], TRUE[-1].replace("STATISTICS", 'STATISTICS|{"queued":1}'))),
         ("1 running", instead(TRUE[-1], TRUE[-1].replace("STATISTICS", 'STATISTICS|{"running":1}'))),
         ("the seats are", instead(TRUE[-1], TRUE[-1].replace('"retired":2', '"retired":1,"dying":1'))),
@@ -296,7 +316,7 @@ def test_a_chapter_in_the_middle_of_a_life_is_judged_for_what_it_has():
 def test_the_ledger_counts_every_request_once():
     ledger = Judge(history_of(TRUE)).ledger()
     assert ledger == {
-        ("done", "answer"): 2,
+        ("done", "answer"): 3,
         ("failed", "model error"): 1,
         ("cancelled", "cancelled"): 1,
         ("crashed", "crashed"): 2,

@@ -59,7 +59,7 @@ def test_a_seed_replays_exactly(backend):
 def test_the_worlds_are_worth_living_in():
     """What must be met in some worlds, or their silence proves nothing."""
     seen: dict[str, int] = {}
-    for seed in range(150):
+    for seed in range(200):
         for event in run(seed, "trio").events:
             kind = (
                 f"{event.what}: {event.detail}"
@@ -72,7 +72,16 @@ def test_the_worlds_are_worth_living_in():
                 seen[kind] = seen.get(kind, 0) + 1
     wanted = {f"fault: {fault}" for fault in [*CALL_FAULTS, *START_FAULTS]} - {"fault: no process"}
     wanted |= {f"fault: killer: {how}" for how in KILLERS}
-    wanted |= {"answer", "model error", "cancelled", "refused: closed", "refused: draining", "overloaded", "drained"}
+    wanted |= {
+        "recalled",
+        "answer",
+        "model error",
+        "cancelled",
+        "refused: closed",
+        "refused: draining",
+        "overloaded",
+        "drained",
+    }
     wanted |= {"crashed, may_have_run=True", "crashed, may_have_run=False", "refused: failed"}
     wanted |= {"hub raised: WorkerStartFailed", "hub raised: RestartsExhausted", "ordered: interrupt", "ordered: kill"}
     assert wanted <= seen.keys(), sorted(wanted - seen.keys())

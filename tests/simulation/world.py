@@ -18,6 +18,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
@@ -34,7 +35,7 @@ from gibbs._wire.frames import encode
 from gibbs._wire.messages import ANSWER, READY, SKIPPED, UNFIT
 from gibbs.testing import ScriptedLauncher, ScriptedWorker
 from tests.clocks import VirtualTimeLoop
-from tests.simulation.history import CALM_IN, History, f, name_of, number_of, recording
+from tests.simulation.history import CALM_IN, LIE, History, f, name_of, number_of, recording
 
 # ------------------------------------------------------------------------------------------------------------- the loops
 
@@ -59,7 +60,12 @@ def in_one_order(seed: int) -> Iterator[None]:
     was = log.disabled
     log.disabled = True  # hundreds of crashes, each a line
     try:
-        with replayable_trio(seed), patch.object(anyio_asyncio.CancelScope, "__hash__", lambda _: 0):
+        awake = (looks * 30e-6 for looks in count())  # who stays awake looks at the clock of the machine
+        with (
+            replayable_trio(seed),
+            patch.object(anyio_asyncio.CancelScope, "__hash__", lambda _: 0),
+            patch("gibbs._desk.perf_counter", lambda: next(awake)),
+        ):
             yield
     finally:
         log.disabled = was
@@ -132,7 +138,12 @@ CALL_FAULTS = [
     "answer, then garbage",
     "garbage",
     "ready again",
+    # about what was sent ahead
+    LIE,
+    "runs what was taken back",
 ]
+# Seconds that workers say they take for a request: many of them slow; quick ones, to whom is sent ahead; and such as change.
+PACES = [[math.inf], [math.inf], [5e-6, 40e-6], [5e-6, 55e-6, 80e-6, 400e-6, math.inf]]
 KILLERS = ["dies", "dies and its stream stays", "exits", "hangs up", "garbage"]
 PHASES = ["received", "begun", "computed", "said", "launched", "ready"]
 
@@ -174,6 +185,9 @@ class World(Chance):
         self.busy = pick([0.0, 0.01, 0.5, 2.0])  # the longest call
         self.span = pick([0.0, 0.1, 3.0])  # in which the callers come
         self.interruptible = self.chance(0.6)
+        self.paces = pick(PACES)
+        if len(self.paces) > 1:
+            self.requests, self.span = dice.randint(8, 48), pick([0.0, 0.0, 0.01, 0.1])
         self.options: dict[str, Any] = {
             "workers": (workers := dice.randint(1, 4)),
             "ready": pick(["all", "all", 0, 1]),
@@ -381,10 +395,10 @@ class World(Chance):
         accepted = sum(event.what == "accepted" for event in self.history.events)
         if ends + statistics.queued + statistics.running != accepted:
             self.history.problems.append(f"{accepted} requests were accepted, and {statistics}")
-        seats = self.hub._desk.crew.dispatcher.seats
-        if statistics.queued and any(seat.state == "serving" and not seat.held for seat in seats):
+        dispatcher = self.hub._desk.crew.dispatcher
+        if dispatcher.oldest and any(seat.has_room and not seat.held for seat in dispatcher.seats):
             self.history.problems.append(
-                f"at {anyio.current_time():.4f} a request is queued while a worker is idle: {seats}"
+                f"at {anyio.current_time():.4f} a request is queued while a worker is idle: {dispatcher.seats}"
             )
         self.hub.health()
         repr(self.hub)
@@ -493,6 +507,7 @@ class Life:
         world.reached("ready", 0, worker)
         await worker.ready(interruptible=world.interruptible, methods={"__call__": "plain"})
         while True:
+            worker.service_time = world.pick(world.paces)
             message = await worker.receive()
             if message.is_leave:
                 await self.go()
@@ -536,10 +551,13 @@ class Life:
         if fault.endswith("before it begins"):
             return await self.stop(fault)
         if fault == "skips what is wanted":
+            worker.claim()
             await self.say("skips", link_id, n)
             return True
+        if fault == LIE:
+            worker.claims += world.pick([1, 3])
         if not worker.begin(link_id):
-            await self.say("skips", link_id, n)
+            await self.say("answers" if fault == "runs what was taken back" else "skips", link_id, n)
             return True
         world.reached("begun", n, worker)
         if fault == "dies as it begins":
@@ -573,7 +591,7 @@ class Life:
     async def compute(self, fault: str) -> bool:
         """The call itself; whether it was interrupted."""
         world, worker = self.world, self.worker
-        seconds = world.moment(world.busy)
+        seconds = 0.0 if len(world.paces) > 1 and world.chance(0.7) else world.moment(world.busy)
         if self.manners == "clings":
             await anyio.sleep(seconds)
             return False
@@ -601,7 +619,7 @@ class Life:
             await worker.say(encode(ANSWER, link_id, b"x" * 100)[: world.dice.randrange(1, 100)])
             return await self.stop(world.pick(["dies", "hangs up"]))
         if fault == "a neighbour's answer":
-            await worker.say(encode(ANSWER, link_id + world.pick([-1, 1]), b"?"))
+            await worker.say(encode(ANSWER, link_id + world.pick([-1, 100]), b"?"))
         return True
 
     async def stop(self, how: str) -> bool:

@@ -31,6 +31,7 @@ class Request:
     payload: bytes = b"payload"
     state: str = "queued"
     outcome: object = None
+    may_not_wait: bool = False  # as many waited as may, when it came
     sent: int = 0  # how often
     deaths: int = 0  # workers that died with it unbegun
     begun: bool = False
@@ -44,6 +45,10 @@ class Request:
     @property
     def live(self) -> bool:
         return self.state in ("queued", "sent")
+
+    @property
+    def needs_an_empty_seat(self) -> bool:
+        return self.deaths > 0 or (self.may_not_wait and not self.sent)
 
 
 @dataclass
@@ -154,5 +159,5 @@ class Place:
 
     def could_take(self, request: Request | None) -> bool:
         """None: one that must find the seat empty."""
-        room = self.window if request is not None and not request.deaths else 1
+        room = self.window if request is not None and not request.needs_an_empty_seat else 1
         return self.state == "serving" and self.to_clean_up is None and not self.recalled and len(self.held) < room

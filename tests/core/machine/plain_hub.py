@@ -49,15 +49,18 @@ class PlainHub(Follower):
         assert not self.closed
         request = Request(len(self.requests) + 1, on_cancel, None, payload)
         request.ticket = Ticket(payload, on_cancel=on_cancel, wake=lambda: self._count_wake(request))
+        waiting = self.waiting
+        request.may_not_wait = waiting >= self.max_pending
         could_be_run = not self.queue and any(place.could_take(None) for place in self.places)
         could_be_sent = not self.queue and any(place.could_take(request) for place in self.places)
-        for length in {0, self.waiting, self.waiting + 1, self.max_pending}:
-            assert self.dispatcher.has_room(length) == (could_be_run or self.waiting < length)
+        for length in {0, waiting, waiting + 1, self.max_pending}:
+            assert self.dispatcher.has_room(length) == (could_be_run or waiting < length)
         if self.draining or not self.dispatcher.has_room(self.max_pending):
             return  # refused: nobody ever hears of it
         self.requests.append(request)
         self.queue.append(request)
-        self._follow(self.dispatcher.submit(request.ticket))
+        self._follow(self.dispatcher.submit(request.ticket, alone=request.may_not_wait))
+        assert self.waiting <= max(waiting, self.max_pending), "it waits, and may not"
         assert (request.state == "sent") == could_be_sent
 
     def withdraw(self, request: Request) -> None:
