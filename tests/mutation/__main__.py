@@ -37,6 +37,7 @@ TARGETS = {
     "_wire/claims.py": ["tests/core/test_claims.py"],
     "_worker/pace.py": ["tests/core/test_worker_pace.py"],
     "_wire/frames.py": ["tests/core/test_frames.py", MACHINE],
+    "_core/queue.py": ["tests/core/test_dispatch.py", MACHINE],
     "_core/dispatch.py": ["tests/core/test_dispatch.py", MACHINE],
 }
 PYTEST = f"{sys.executable} -m pytest -q -x --tb=line -p tests.mutation.quick -p no:cacheprovider".split()

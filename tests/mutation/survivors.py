@@ -16,9 +16,14 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
     },
     "_core/dispatch.py": {
-        "Dispatcher._requeue: if oldest < ticket.number:  →  if oldest <= ticket.number:": (
-            "they are equal if the queue was empty, and a queue of one is in order already"
+        "Dispatcher._changed: return orders + self._assign() if self._queue else orders  →  return orders + self._assign()": (
+            "of an empty queue nothing is assigned; this saves the call"
         ),
+        "Dispatcher.begun: break  →  continue": "what is held is in the order of its ids: all behind it are higher too",
+        (
+            "Dispatcher.has_room: return self.waiting < max_pending or (not self._queue and self._roster.find(alone=True) is not None)"
+            "  →  return self.waiting < max_pending or self._roster.find(alone=True) is not None"
+        ): "while a ticket is queued no seat is idle, or it would be there: this saves the look",
         **dict.fromkeys(
             [
                 (
@@ -30,10 +35,16 @@ EXPLAINED: dict[str, dict[str, str]] = {
                     "  →  for link_id, ticket in list(seat.held.items()):"
                 ),
             ],
-            "_requeue sorts when it must, so the queue is the same; the order spares it that. Which of several waiters wakes "
+            "the queue sorts when it must, so the queue is the same; the order spares it that. Which of several waiters wakes "
             "first is nobody's promise",
         ),
     },
+    "_core/queue.py": {
+        "Queue.put_back: if oldest < ticket.number:  →  if oldest <= ticket.number:": (
+            "they are equal if the queue was empty, and a queue of one is in order already"
+        ),
+    },
+    "_core/seat.py": {"Seat.unwanted: return None  →  (removed)": "a function that ends returns None"},
     "_core/roster.py": {
         "Roster._find_idle: return None  →  (removed)": "a function that ends returns None",
         "Roster._find_roomy: return None  →  (removed)": "a function that ends returns None",

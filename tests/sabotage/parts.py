@@ -31,6 +31,8 @@ class Sabotage:
 
 DESK = "gibbs/_desk.py"
 DISPATCH = "gibbs/_core/dispatch.py"
+QUEUE = "gibbs/_core/queue.py"
+SEAT = "gibbs/_core/seat.py"
 INTERRUPT = "gibbs/_worker/interrupt.py"
 LIFELINE = "gibbs/_worker/lifeline.py"
 LINK = "gibbs/_parent/link.py"

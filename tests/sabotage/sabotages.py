@@ -23,7 +23,9 @@ from tests.sabotage.parts import (
     LINUX,
     ORPHANS,
     PROCESS,
+    QUEUE,
     REAL_CANCELLING,
+    SEAT,
     SERVE,
     SUPERVISOR,
     WORKER,
@@ -81,8 +83,8 @@ TWENTY = (
         (
             Edit(
                 SERVE,
-                "self._channel.send(*self.answer(link_id, body))",
-                "kind, number, reply = self.answer(link_id, body)\n"
+                "self._channel.send(*answer)",
+                "kind, number, reply = answer\n"
                 "            self._channel.send(kind, number - (number > 40), reply)  # from the 41st on",
             ),
         ),
@@ -91,7 +93,13 @@ TWENTY = (
     Sabotage(
         "do not check the id of a reply",
         "a worker that is one reply late hands each caller the answer of the one before, and nobody ever knows",
-        (Edit(DISPATCH, "ticket = seat.held.get(link_id)", "ticket = seat.held.get(link_id, seat.head)"),),
+        (
+            Edit(
+                DISPATCH,
+                "ticket = seat.held.get(link_id)",
+                "ticket = seat.held.get(link_id, next(iter(seat.held.values()), None))",
+            ),
+        ),
         (
             CORE + "test_the_id_of_a_neighbours_request_is_a_violation",
             DEATHS + "test_a_worker_that_breaks_the_protocol_is_killed_and_its_caller_told_why",
@@ -118,8 +126,10 @@ TWENTY = (
         "put a returned ticket at the tail",
         "who waited longest waits again behind everybody who came later, each time that a worker dies",
         (
-            Edit(DISPATCH, "        self._queue.move_to_end(ticket.number, last=False)\n", ""),
-            Edit(DISPATCH, "if oldest < ticket.number:\n            self._queue", "if False:\n            self._queue"),
+            Edit(QUEUE, "        self._tickets.move_to_end(ticket.number, last=False)\n", ""),
+            Edit(
+                QUEUE, "if oldest < ticket.number:\n            self._tickets", "if False:\n            self._tickets"
+            ),
         ),
         (
             CORE + "test_several_that_go_back_stand_in_the_order_of_arrival_whoever_held_them",
@@ -153,7 +163,7 @@ TWENTY = (
         (
             Edit(
                 DISPATCH,
-                "            del self._queue[ticket.number]\n        self._end",
+                "            self._queue.remove(ticket)\n        self._end",
                 "            pass\n        self._end",
             ),
         ),
@@ -168,11 +178,10 @@ TWENTY = (
         "assign to a seat that is interrupting",
         "a request is stuck behind a call that is being thrown away, or dies with its worker when grace is over",
         (
-            Edit(DISPATCH, "        if seat.state is SeatState.SERVING:\n", "        if True:\n"),
             Edit(
-                DISPATCH,
-                "if seat.state is SeatState.SERVING and len(seat.held) < self.window:",
-                "if seat.state in (SeatState.SERVING, SeatState.INTERRUPTING) and len(seat.held) < self.window:",
+                SEAT,
+                "return self.state is _SERVING and len(self.held) < self.window",
+                "return self.state in (_SERVING, SeatState.INTERRUPTING) and len(self.held) < self.window",
             ),
         ),
         (CORE + "test_an_interrupted_seat_with_room_takes_nothing",),
@@ -206,8 +215,8 @@ TWENTY = (
         (
             Edit(
                 WORKER,
-                "        grace_ends = math.inf\n",
-                "        grace_ends = anyio.current_time() + self._cancel_grace\n",
+                "        taken, has_left, grace_ends = -1, False, math.inf\n",
+                "        taken, has_left, grace_ends = -1, False, anyio.current_time() + self._cancel_grace\n",
             ),
             Edit(WORKER, "                grace_ends = now + self._cancel_grace\n", ""),
         ),
