@@ -73,10 +73,10 @@ class Model:
 
 def interrupting(name):
     original = getattr(Dispatcher, name)
-    def interrupts(*args):
+    def interrupts(*args, **how):
         setattr(Dispatcher, name, original)
         signal.raise_signal(signal.SIGINT)  # in the middle of a verb
-        return original(*args)
+        return original(*args, **how)
     setattr(Dispatcher, name, interrupts)
 
 async def main():
