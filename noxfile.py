@@ -91,8 +91,15 @@ def typing(session: nox.Session) -> None:
 
 
 # Without the sweeps, whose every checkpoint the default Python sees to.
-QUICK = ["tests/core", "tests/contract", "tests/hub", "tests/house", "--ignore-glob=*/test_sweep*"]
-DANGERS = [f"tests/end_to_end/test_{danger}.py" for danger in ("closing", "ctrl_c", "trust")]
+QUICK = [
+    "tests/core",
+    "tests/contract",
+    "tests/hub",
+    "tests/house",
+    "--ignore-glob=*/test_sweep*",
+    "--ignore-glob=*/test_benchmarks*",
+]
+DANGERS = [f"tests/end_to_end/test_{danger}.py" for danger in ("ctrl_c", "trust")]
 
 
 @nox.session(python=PYTHONS)

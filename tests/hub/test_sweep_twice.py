@@ -24,7 +24,7 @@ from tests.hub.swept import (
     until,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.in_turn(share=6), pytest.mark.usefixtures("swept")]
+pytestmark = [pytest.mark.slow, pytest.mark.in_turn(share=12), pytest.mark.usefixtures("swept")]
 
 HOW = ["is killed", "hangs up", "writes garbage"]
 PAIRS = [("cancel", "cancel"), *[("cancel", how) for how in HOW], *[(how, "cancel") for how in HOW]]
