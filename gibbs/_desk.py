@@ -9,6 +9,7 @@ here, where the caller waits; a body that cannot be opened hurts that caller alo
 from __future__ import annotations
 
 import math
+import os
 import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,6 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge, RemoteError
-from ._parent import this_process
 from ._parent.insist import insist
 from ._parent.own import whole
 from ._parent.waiter import running_loop
@@ -49,7 +49,7 @@ class Desk:
         self._submit = whole(self._submit)  # type: ignore[method-assign]  # once for each hub
         self._withdraw = whole(self._withdraw)  # type: ignore[method-assign]
         self._thread = threading.get_ident()
-        self._process = this_process.pid
+        self._process = os.getpid()
 
     def __reduce__(self) -> str | tuple[Any, ...]:  # whatever view of the hub it is that somebody pickles
         raise TypeError(
@@ -163,7 +163,7 @@ class Desk:
 
     def check_place(self) -> None:
         """Refuse a caller in another process or thread."""
-        if this_process.pid != self._process:
+        if os.getpid() != self._process:
             raise RuntimeError(
                 f"the hub {self.crew.options.name!r} belongs to process {self._process}; this is a fork of it. "
                 f"Open a hub here"

@@ -91,7 +91,7 @@ class Dispatcher:
     def wants_ticks(self) -> bool:
         """Whether something waits behind a request that may take long, or a large payload is kept that may have begun."""
         return self.sends_ahead or any(
-            len(ticket.payload) > LARGE for seat in self.seats for ticket in seat.held.values()
+            len(ticket.payload) > LARGE for seat in self.seats if seat.shows_begun for ticket in seat.held.values()
         )
 
     @property

@@ -1,8 +1,8 @@
 """What the measured service time of a worker is good for: how far to send ahead, whom to prefer, when to wait awake.
 
-Knows seconds and counts, and no worker. The limits are measured ones and not a matter of taste: a caller who stays awake for an
-answer that takes longer than `DUE_SOON` steals the CPU from the worker that computes it (300 µs calls became half as slow
-again); a worker who is sent more than `AHEAD` seconds of work holds up what others could have done.
+Knows seconds and counts, and no worker. `DUE_SOON` is no matter of taste: a caller who stays awake for an answer that
+takes longer steals the CPU from the worker that computes it (in an experiment, calls of 300 µs became half as slow again). A
+worker who is sent more than `AHEAD` seconds of work holds up what others could have done.
 """
 
 from __future__ import annotations

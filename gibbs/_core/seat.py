@@ -82,6 +82,7 @@ class Seat:
         "recalled",
         "seen_at_its_head",
         "service_time",
+        "shows_begun",
         "state",
         "target",
         "window",
@@ -97,6 +98,7 @@ class Seat:
         self.target = 0  # link id of the abandoned request that was last ordered to be cleaned up
         self.service_time = pace.UNKNOWN  # seconds that this worker takes for a request, as far as is known
         self.window = 1  # how many requests it may hold at once
+        self.shows_begun = True  # whether there is a page on which its worker tells
         self.begun = 0  # the last link id that its worker has begun, as far as the hub has seen
         self.recalled: set[int] = set()
         self.seen_at_its_head = 0  # link id that was there at the last tick

@@ -109,9 +109,7 @@ class Crew:
             while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # made by a worker's task group
                 error = error.exceptions[0]
             self.fail(error)
-            if not isinstance(
-                error, Exception
-            ):  # a second Ctrl-C on asyncio, raised where it came: nobody wants to wait
+            if not isinstance(error, Exception):  # on asyncio a second Ctrl-C is raised where it comes: nobody waits
                 self.close(0.0)
         finally:
             self._running -= 1

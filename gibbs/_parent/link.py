@@ -1,8 +1,8 @@
 """One live worker as messages: what to say goes out whole and in order, what it says comes in whole.
 
 Knows bytes and the ways to reach a busy worker. Must never know what a message means, nor how long anything may take. A
-caller never owns a half-written message: it appends to the outbox, of which as much as the socket takes is written at once,
-and the rest by `write_outbox`, a task of the worker's own. (A cancelled `send` leaves half a message in the peer.)
+caller never owns a half-written message: it appends to the outbox, of which as much as the socket takes is written at once or
+at the end of the tick, and the rest by `write_outbox`, a task of the worker's own. (A cancelled `send` leaves half a message in the peer.)
 
 Where the stream has a socket the link waits for that one itself: on asyncio AnyIO's own `receive` and `send`, cancelled in
 the very tick in which the socket becomes ready, set a cancelled future, and the loop reports an InvalidStateError.
@@ -44,7 +44,8 @@ GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 class Link:
     """The hub's end of a worker.
 
-    Invariant: while `_outbox` is not empty its first piece may be half written, and only `write_outbox` writes.
+    Invariants: the first piece of the outbox may be half written, and whoever writes begins with it; what leaves was offered
+    before; `_heard` is handed over before more is read.
     """
 
     def __init__(self, process: WorkerProcess, *, max_message: float) -> None:

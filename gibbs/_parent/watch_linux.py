@@ -35,8 +35,10 @@ class Shared(NamedTuple):
 
 
 def open_shared() -> Shared | None:
-    """What to share with a worker. Raises OSError."""
+    """What to share with a worker; None: this kernel has not all of it, and the stream must do. Raises OSError."""
     claims = create_claims()
+    if claims is None:
+        return None
     try:
         page, page_fd = create_page()
     except BaseException:

@@ -18,12 +18,12 @@ from .._core.ticket import Answer
 from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError
-from .._wire.messages import ANSWER, CALL, FAILURE, LEAVE, OUTCOMES, READY, SETUP, SIZE, SKIPPED, TOO_LARGE, UNFIT
+from .._wire.messages import CALL, FAILURE, LEAVE, OUTCOMES, READY, SETUP, SKIPPED, UNFIT
+from .hearsay import in_words, open_outcome, open_welcome
 from .insist import insist
 from .link import GONE, Link, Message
 from .own import own
 from .patience import PatientAlarm
-from .welcome import open_welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +84,7 @@ class Worker:
         self.left = False
         self.deadline = math.inf  # of the hub's closing; finite once it closes
         self._seat = seat
+        seat.shows_begun = not self.link.in_band
         self._dispatcher = dispatcher
         self._carry_out = carry_out
         self._cancel_grace = cancel_grace
@@ -99,7 +100,8 @@ class Worker:
 
     def recall(self) -> list[int]:
         """Have back what the worker has not begun, whatever it says of its claims. Returns the link ids."""
-        waiting = [link_id for link_id in self._seat.held if link_id > max(self._seat.begun, self.link.begun() or 0)]
+        begun = max(self._seat.begun, self.link.begun() or 0)
+        waiting = [link_id for link_id in self._seat.held if link_id > begun]
         return waiting[len(waiting) - self.link.take_back(len(waiting)) :]
 
     def clean_up(self, order: Interrupt) -> None:
@@ -215,7 +217,7 @@ class Worker:
             try:
                 await self.link.drain(self._take)
             except (FrameError, Violation) as error:
-                self.violation = self.violation or _no_message(error)
+                self.violation = self.violation or in_words(error)
         await self.process.aclose()
 
     # ---- its tasks
@@ -227,7 +229,7 @@ class Worker:
         except GONE:
             self._end("stream")
         except (FrameError, Violation) as error:
-            self.violation = _no_message(error)
+            self.violation = in_words(error)
             self._end("violation")
         finally:
             self._end("cut")  # this task alone was cancelled: nobody would read any more
@@ -275,10 +277,7 @@ class Worker:
         if kind == SKIPPED:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
-            assert kind in (ANSWER, FAILURE, TOO_LARGE)
-            if kind == TOO_LARGE and (len(body) != SIZE or int.from_bytes(body, "little") <= self._max_message):
-                raise Violation("it kept back a result that is not too large")
-            answer = Answer(kind != ANSWER, body, left_behind=kind == TOO_LARGE)
+            answer = open_outcome(kind, body, self._max_message)
             orders = self._dispatcher.answered(self._seat, link_id, answer)
         if self._unwanted is not None and self._unwanted.link_id == link_id:
             self._unwanted = None  # that call is over
@@ -294,7 +293,3 @@ class Worker:
             self.over = reason
             self._dispatcher.condemn(self._seat)
             self._alarm.ring()
-
-
-def _no_message(error: FrameError | Violation) -> str:
-    return f"it wrote what is no message of the protocol: {error}"

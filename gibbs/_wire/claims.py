@@ -6,12 +6,13 @@ begun or taken back and never both: without a lock, without a thread in the work
 C code holds the worker's GIL. Claims look alike. A worker reads requests in their order, so what it has not claimed are those
 that were sent last; and nothing more is sent before it has skipped what was taken back.
 
-It is an eventfd in semaphore mode (Linux). Both ends are one file, so a worker can take from the hub's the flag that it does not
-block: the hub does not count on it. A worker that offers claims to itself gains nothing but its end.
+It is an eventfd in semaphore mode (Linux). Both ends are one file, so a model that takes away the flag of not blocking takes it
+away from both: neither counts on it. A worker that offers claims to itself gains nothing but its end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from select import POLLOUT, poll
 
@@ -33,20 +34,17 @@ class Claims:
         os.eventfd_write(self.fd, count)
 
     def take(self) -> bool:
-        """Take one; False if none is left."""
+        """Take one; False if none is left. Never blocks."""
         try:
-            os.eventfd_read(self.fd)
+            os.preadv(self.fd, [bytearray(8)], -1, os.RWF_NOWAIT)
         except BlockingIOError:
             return False
         return True
 
     def take_back(self, at_most: int) -> int:
-        """Take what is left, so many at most, and say how many there were. The hub's; never blocks."""
-        one = [bytearray(8)]
+        """Take what is left, so many at most, and say how many there were."""
         for taken in range(at_most):
-            try:
-                os.preadv(self.fd, one, -1, os.RWF_NOWAIT)
-            except BlockingIOError:
+            if not self.take():
                 return taken
         return at_most
 
@@ -57,6 +55,14 @@ class Claims:
             os.close(fd)
 
 
-def create_claims() -> Claims:
-    """A counter that stands at nothing. Linux. Raises OSError."""
-    return Claims(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE))
+def create_claims() -> Claims | None:
+    """A counter that stands at nothing; None if this kernel cannot be asked without waiting (before 5.8). Linux. Raises OSError."""
+    claims = Claims(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE))
+    try:
+        claims.take()
+    except OSError as error:
+        claims.close()
+        if error.errno == errno.EOPNOTSUPP:
+            return None
+        raise
+    return claims

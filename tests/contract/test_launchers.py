@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from gibbs import LocalLauncher
 from gibbs._parent import watch_posix
+from gibbs.abc import WorkerSpec
 from gibbs.testing import InBand, ScriptedLauncher, check_launcher
 
 
@@ -21,6 +24,22 @@ from gibbs.testing import InBand, ScriptedLauncher, check_launcher
 )
 async def test_a_launcher_keeps_the_contract(make):
     await check_launcher(make())
+
+
+@pytest.mark.slow
+async def test_a_launcher_keeps_the_contract_in_band_on_a_kernel_whose_counters_cannot_be_asked_without_waiting(
+    monkeypatch,
+):
+    """Linux before 5.8."""
+
+    def not_supported(*_):
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    monkeypatch.setattr("os.preadv", not_supported)
+    async with LocalLauncher().session() as session:
+        process = await session.launch(WorkerSpec(name="old", seat=0, incarnation=1, workers=1))
+        assert process.side is None
+    await check_launcher(LocalLauncher())
 
 
 @pytest.mark.slow

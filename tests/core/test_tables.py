@@ -111,7 +111,14 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
 
 def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
     new = {"state": "vacant", "incarnation": 0, "held": {}, "last_link_id": 0, "on_cancel": "kill", "target": 0}
-    measured = {"service_time": math.inf, "window": 1, "begun": 0, "recalled": set(), "seen_at_its_head": 0}
+    measured = {
+        "service_time": math.inf,
+        "window": 1,
+        "begun": 0,
+        "shows_begun": True,
+        "recalled": set(),
+        "seen_at_its_head": 0,
+    }
     assert snapshot(Seat(3)) == {"index": 3, **new, **measured}
 
 

@@ -314,14 +314,13 @@ async def test_when_the_hub_closes_what_was_sent_ahead_never_runs(opened, ran, s
 
 
 def judge(found, ran, *, killers=()):
-    """Every killer is told so; every other is answered, or told that it may have run after it did begin; nothing ran twice."""
+    """Every killer is told so; every other is answered, or told that it may have run; nothing ran twice."""
     times = ran.times()
     assert set(times.values()) <= {1}
     for n, outcome in found.items():
         if isinstance(outcome, gibbs.WorkerCrashed):
             assert outcome.may_have_run, f"{n} had a second chance to begin"
-            assert times[n] == 1, f"{n} is said to have begun"
-            assert outcome.pid in ran.where(n)
+            assert ran.where(n) in ([outcome.pid], [])  # a kill from outside may hit before the model's first line
         else:
             assert n not in killers
             assert outcome == n * n
@@ -336,6 +335,7 @@ async def test_calls_that_kill_their_worker_under_load_cost_themselves_only(open
         await outcomes(hub, [(n,) for n in range(1000, 1010)])
         found = await outcomes(hub, [(n, "dies") if n in killers else (n,) for n in range(400)])
         judge(found, ran, killers=killers)
+        assert all(ran.times()[n] == 1 for n in killers)
         assert {n for n in found if isinstance(found[n], gibbs.WorkerCrashed)} == killers
         assert hub.statistics().crashed == len(killers)
 
@@ -359,6 +359,7 @@ async def test_a_worker_that_is_killed_under_load_costs_at_most_what_it_had_begu
                 tg.start_soon(load)
                 pid = await ran.begins(first + 30 * round_)
                 os.kill(pid, signal.SIGKILL)
+            await until(lambda deaths=round_ + 1: hub.statistics().restarts == deaths)
             judge(found, ran)
             assert sum(isinstance(outcome, gibbs.WorkerCrashed) for outcome in found.values()) <= 1
 
@@ -387,6 +388,7 @@ def test_a_worker_that_makes_the_shared_counter_block_does_not_stop_the_hub():
         claims.offer(2)
         os.set_blocking(claims.fd, True)
         assert without_blocking(claims.take_back, 3, release=partial(os.eventfd_write, claims.fd, 1)) == 2
+        assert without_blocking(claims.take, release=partial(os.eventfd_write, claims.fd, 1)) is False
     finally:
         claims.close()
 

@@ -594,6 +594,26 @@ async def test_as_long_as_nothing_is_sent_ahead_nobody_ticks(ask, begin, warm, l
         assert await asked.outcome() == 1
 
 
+@pytest.mark.parametrize("side", [True, False], ids=["side", "in band"])
+async def test_a_large_payload_is_let_go_when_its_call_has_begun_and_where_nobody_can_know_nobody_looks_for_that(
+    ask, begin, looks, side
+):
+    launcher = ScriptedLauncher(quick, side=side)
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        asked = await ask(tg, hub.request, bytes(100_000))
+        [ticket] = seats(hub)[0].held.values()
+        await anyio.sleep(TICKS)
+        assert ticket.payload, "it may have to be sent again"
+        call = await begin(launcher.worker())
+        await anyio.sleep(TICKS)
+        assert bool(ticket.payload) is not side
+        so_far = len(looks)
+        await anyio.sleep(5 * TICKS)
+        assert len(looks) == so_far
+        await answer(launcher.worker(), call, 7)
+        assert await asked.outcome() == 7
+
+
 async def test_when_nothing_is_sent_ahead_any_more_the_ticks_end(ask, begin, warm, looks):
     launcher = ScriptedLauncher(quick)
     async with open_hub(launcher) as hub, anyio.create_task_group() as tg:

@@ -168,7 +168,7 @@ MORE = (
     Sabotage(
         "serve a fork of the program",
         "a forked copy of the program takes the answers of its parent, and kills its workers when it exits",
-        (Edit(DESK, "if this_process.pid != self._process:", "if False:"),),
+        (Edit(DESK, "if os.getpid() != self._process:", "if False:"),),
         (CRASHES + "test_a_forked_copy_of_the_program_cannot_use_the_hub_and_does_it_no_harm",),
     ),
     Sabotage(

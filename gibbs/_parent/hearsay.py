@@ -1,16 +1,20 @@
-"""What a new worker says of its model, looked at before it is believed.
+"""What a worker says of its model and of its requests, looked at before it is believed.
 
-Knows the form of READY and UNFIT. Promises that whatever else comes is a Violation of this worker, and no other's affair.
+Knows the form of each message. Promises that whatever else comes is a Violation of this worker, and no other's affair.
 """
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from .._core.dispatch import Violation
+from .._core.ticket import Answer
 from .._errors import StartFailure
 from .._wire.failure import load_words
-from .._wire.messages import READY
+from .._wire.messages import ANSWER, FAILURE, READY, SIZE, TOO_LARGE
+
+if TYPE_CHECKING:
+    from .._wire.frames import FrameError
 
 _KINDS = ("plain", "async", "generator", "async generator")
 
@@ -29,6 +33,19 @@ def open_welcome(kind: int, body: bytes, *, trusted: bool) -> Any:
     except BaseException as error:
         raise Violation(f"its first message cannot be read: {type(error).__name__}") from error
     return said
+
+
+def open_outcome(kind: int, body: bytes, longest: float) -> Answer:
+    """ANSWER, FAILURE or TOO_LARGE as what becomes of the request. Raises Violation."""
+    assert kind in (ANSWER, FAILURE, TOO_LARGE)
+    if kind == TOO_LARGE and (len(body) != SIZE or int.from_bytes(body, "little") <= longest):
+        raise Violation("it kept back a result that is not too large")
+    return Answer(kind != ANSWER, body, left_behind=kind == TOO_LARGE)
+
+
+def in_words(error: FrameError | Violation) -> str:
+    """Why a worker that wrote this is not listened to any more."""
+    return f"it wrote what is no message of the protocol: {error}"
 
 
 def _check(is_so: bool) -> None:
