@@ -21,7 +21,7 @@ from anyio.lowlevel import checkpoint
 from .._core.pace import UNKNOWN
 from .._wire.frames import FrameReader, encode, encode_header
 from .._wire.messages import CALL, CANCEL, INTERRUPT, TO_HUB
-from .readable import whenever_readable
+from .readable import Readable, readable
 from .waiter import Alarm
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Message: TypeAlias = tuple[int, int, bytes]
 
-_LARGE = 1 << 18  # bytes to read at once where much comes; the memory for so many is mapped anew each time
+_LARGE = 1 << 18  # bytes to read or write at once where there are many; memory to read so many is mapped anew each time
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have given SIGPIPE its default back, which would end it
 _SMALL = 1 << 16
 _AT_ONCE = 32  # messages to settle before other tasks have their turn
@@ -59,6 +59,7 @@ class Link:
         self._heard: list[Message] = []  # what came, and nobody was told yet
         self._piece = _SMALL
         self._more = Alarm()
+        self._readable: Readable | None = None  # once somebody listens
         self._corked = False  # whether what is sent leaves together, a little later
         self._unoffered = 0  # requests that were sent, which the worker may not begin yet
         self.pieces_taken = 0  # of what did not leave at once: it grows as long as the worker takes what it is sent
@@ -90,12 +91,13 @@ class Link:
             self._more.ring()
 
     def flush(self) -> None:
-        """Write what the socket takes of all that was sent; the rest is left to `write_outbox`."""
+        """Write what the socket takes of all that was sent, and not too much; the rest is left to `write_outbox`."""
         self._offer()
         if self._socket is not None:
+            written = 0
             try:
-                while self._outbox:
-                    self._write_some(self._socket)
+                while self._outbox and written < _LARGE:
+                    written += self._write_some(self._socket)
             except OSError:  # no room, or the worker is gone: `write_outbox` will see which
                 pass
         if self._outbox:
@@ -109,6 +111,7 @@ class Link:
                 while self._outbox:
                     self._offer()  # also what has been sent since the last write
                     await self._write_first()
+                    await checkpoint()  # a worker that reads as fast as this writes would keep the loop for itself
         except GONE:
             return
 
@@ -126,8 +129,12 @@ class Link:
         except OSError as error:
             raise anyio.BrokenResourceError from error
 
-    def _write_some(self, sock: socket.socket) -> None:
-        """One write of what is first, small messages together. Raises OSError, and then nothing has changed."""
+    def _write_some(self, sock: socket.socket) -> int:
+        """One write of what is first, small messages together; how many bytes. Raises OSError, and then nothing has changed.
+
+        As long as the worker reads what is written, the kernel goes on with a write, so no more is asked of it than
+        what leaves others their turn.
+        """
         outbox = self._outbox
         if len(outbox) > 1 and len(outbox[0]) < _SMALL:
             together = [outbox.popleft()]
@@ -137,12 +144,13 @@ class Link:
                 together.append(outbox.popleft())
             outbox.appendleft(b"".join(together))
         first = outbox[0]
-        sent = sock.send(first, _NO_SIGNAL)
+        sent = sock.send(first if len(first) <= _LARGE else memoryview(first)[:_LARGE], _NO_SIGNAL)
         if sent == len(first):
             outbox.popleft()
         else:
             outbox[0] = memoryview(first)[sent:]
         self.pieces_taken += 1
+        return sent
 
     def _offer(self) -> None:
         """Allow the worker to begin what leaves next; before it leaves, or the worker would take it for recalled."""
@@ -171,12 +179,18 @@ class Link:
             return bool(self._heard)
 
         if self._socket is not None:
-            await whenever_readable(self._socket, hear_some)
+            self._readable = readable(self._socket, hear_some)
+            await self._readable.listen()
         while True:
             self._heard = await self._receive()
             while self._heard:
                 self._tell(hear)
                 await checkpoint()
+
+    def look(self) -> None:
+        """Give what has come to whoever listens, now and in the task that asks. Raises nothing: that is for `listen`."""
+        if self._readable is not None:
+            self._readable.look()
 
     def _tell(self, hear: Callable[[list[Message]], None]) -> None:
         messages, self._heard = self._heard[:_AT_ONCE], self._heard[_AT_ONCE:]

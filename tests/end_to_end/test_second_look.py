@@ -426,6 +426,47 @@ async def test_a_request_whose_write_fails_again_and_again_goes_to_another_worke
         assert hub.statistics().crashed == 0
 
 
+class Greedy:
+    """A socket whose other end takes all that is written at once: the kernel goes on with a write as long as that is so."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.written = []
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+    def send(self, data, flags):
+        self.sock.setblocking(True)
+        try:
+            self.sock.sendall(data, flags)
+        finally:
+            self.sock.setblocking(False)
+        self.written.append(len(data))
+        return len(data)
+
+
+async def test_while_a_worker_takes_a_large_request_as_fast_as_it_is_written_others_have_their_turn():
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with gibbs.open_hub(gibbs.function(len), workers=1, launcher=InBand(gibbs.LocalLauncher())) as hub:
+        (supervisor,) = hub._desk.crew.supervisors
+        link = supervisor.worker.link
+        link._socket = greedy = Greedy(link._socket)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(others)
+            assert await hub.request(bytes(20_000_000)) == 20_000_000
+            tg.cancel_scope.cancel()
+    assert len(greedy.written) > 50
+    assert turns > len(greedy.written) - 10
+
+
 # --------------------------------------------------------------------------------------------------- native cancellation
 
 

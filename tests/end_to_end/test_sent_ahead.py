@@ -156,8 +156,9 @@ def slow_to_go_on(monkeypatch):
     write_some = Link._write_some
 
     def write_and_wait(link, sock):
-        write_some(link, sock)
+        written = write_some(link, sock)
         time.sleep(0.01)
+        return written
 
     monkeypatch.setattr(Link, "_write_some", write_and_wait)
 

@@ -53,7 +53,7 @@ class Answer(Outcome):
     counts: ClassVar[str] = "done"
 
     def check(self, call: Any, right: Any) -> None:
-        assert call.error is None
+        assert call.error is None, repr(call.error)
         assert not call.cancelled
         assert call.result == (right if self.value is None else self.value)
 
