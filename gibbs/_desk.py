@@ -66,7 +66,8 @@ class Desk:
         except BaseException:
             await checkpoint()
             raise
-        await loop.checkpoint_if_cancelled()  # which does not wait, so the hub is as open as it was
+        if not crew.dispatcher.has_queue:  # or it could be sent; one that must wait learns there that it is cancelled
+            await loop.checkpoint_if_cancelled()  # which does not wait, so the hub is as open as it was
         self._submit(ticket)
         try:
             if ticket.seat is not None and ticket.seat.is_due:
@@ -95,10 +96,12 @@ class Desk:
         return body
 
     async def _stay_awake(self, ticket: Ticket) -> None:
-        """Let others run, and see whether the ticket has ended, for a moment: to be woken takes longer than its answer."""
+        """Let others run, and look for the answer, for a moment: to be woken takes longer than the call."""
         give_up = perf_counter() + _MOMENT
         while not ticket.ended and perf_counter() < give_up:
             await checkpoint()
+            if ticket.seat is not None:
+                self.crew.look_at(ticket.seat)
 
     def _submit(self, ticket: Ticket) -> None:
         dispatcher = self.crew.dispatcher
@@ -178,7 +181,8 @@ class Desk:
         crew = self.crew
         if crew.closed is not None:
             raise crew.refusal()
-        if not crew.dispatcher.has_room(crew.options.max_pending):
+        limit = crew.options.max_pending
+        if limit != math.inf and not crew.dispatcher.has_room(limit):
             raise HubOverloaded(crew.options.name, crew.dispatcher.waiting)
 
     def _check_method(self, name: str) -> None:
@@ -186,16 +190,17 @@ class Desk:
         if methods is None:  # no worker was ready so far; what comes is refused by the worker
             return
         kind = methods.get(name or "__call__")
+        if kind == "plain":
+            return
         if kind is None and not name:
             raise TypeError(f"the model of the hub {self.crew.options.name!r} cannot be called: use hub.method(...)")
         if kind is None:
             raise AttributeError(f"the model of the hub {self.crew.options.name!r} has no method {name!r}")
-        if kind != "plain":
-            article = "a" if kind == "generator" else "an"
-            raise TypeError(
-                f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {article} {kind} function: "
-                f"request() needs one that returns its result"
-            )
+        article = "a" if kind == "generator" else "an"
+        raise TypeError(
+            f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {article} {kind} function: "
+            f"request() needs one that returns its result"
+        )
 
 
 def _safely(results: Safe) -> Callable[[bytes], Any]:

@@ -192,6 +192,12 @@ class Crew:
                 assert isinstance(order, Recall)
                 orders += self.dispatcher.given_back(order.seat, worker.recall())
 
+    def look_at(self, seat: Seat) -> None:
+        """Settle what the seat's worker has said, without waiting until the loop has noticed."""
+        worker = self.supervisors[seat.index].worker
+        if worker is not None:
+            worker.link.look()
+
     # ---- the end
 
     def drain(self) -> None:

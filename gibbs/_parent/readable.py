@@ -1,50 +1,102 @@
 """Hear of a socket for as long as it lives, with the event loop's own means: the cheapest way to receive many small answers.
 
 A twin per loop, as in `waiter`. On asyncio the socket is registered once, for each registration costs more than the rest of a
-short request (15-22 µs): `act` is then called by the loop itself and not in a task. On Trio each wait registers anew.
+short request (15-22 µs): `act` is then called by the loop itself and not in a task. On Trio each wait registers anew. Whoever
+stays awake for an answer need not wait for the loop to find out: it looks itself.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+import anyio
 from anyio.lowlevel import current_token
+
+from .own import whole
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
 
-async def whenever_readable(sock: socket.socket, act: Callable[[], bool]) -> NoReturn:
-    """Call `act` each time that the socket has something, until it raises; what it raises is raised here. Cancellable.
+class Readable(Protocol):
+    """A socket and what is to be done when it has something: `act` returns whether there is more to do."""
 
-    It returns whether there is more to do, when other tasks have had their turn.
-    """
+    async def listen(self) -> NoReturn:
+        """Call `act` each time, until it raises; what it raises is raised here. Once only; cancellable."""
+        ...
+
+    def look(self) -> None:
+        """Call `act` now, from any task. Raises nothing: it is `listen` that does. Does nothing when that is over."""
+        ...
+
+
+def readable(sock: socket.socket, act: Callable[[], bool]) -> Readable:
+    """For the loop that runs now. Other tasks have their turn before there is more to do."""
     native: Any = current_token().native_token
     if hasattr(native, "create_future"):
-        await _on_asyncio(native, sock.fileno(), act)
+        return AsyncioReadable(native, sock, act)
     import trio
 
-    while True:
-        await trio.lowlevel.wait_readable(sock)
-        while act():
-            await trio.lowlevel.checkpoint()
+    return TrioReadable(trio.lowlevel, sock, act)
 
 
-async def _on_asyncio(loop: Any, fd: int, act: Callable[[], bool]) -> NoReturn:
-    over = loop.create_future()
+class AsyncioReadable:
+    """The twin for asyncio and uvloop. Invariant: `_over` is done, or cancelled, when nothing may be called any more."""
 
-    def on_readable() -> None:
-        if over.done():
+    def __init__(self, loop: Any, sock: socket.socket, act: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._fd = sock.fileno()
+        self._act = act
+        self._over = loop.create_future()
+
+    async def listen(self) -> NoReturn:
+        self._loop.add_reader(self._fd, self.look)
+        try:
+            raise await self._over
+        finally:
+            self._loop.remove_reader(self._fd)
+
+    def look(self) -> None:
+        if self._over.done():
             return
         try:
-            if act():
-                loop.call_soon(on_readable)
-        except Exception as error:  # noqa: BLE001 - raised below; a Ctrl-C ends the loop
-            over.set_result(error)
+            if self._act():
+                self._loop.call_soon(self.look)
+        except Exception as error:  # noqa: BLE001 - raised by `listen`; a Ctrl-C ends the loop
+            self._over.set_result(error)
 
-    loop.add_reader(fd, on_readable)
-    try:
-        raise await over
-    finally:
-        loop.remove_reader(fd)
+
+class TrioReadable:
+    """The twin for Trio. Invariant: `_error` is what `act` raised while somebody looked; `listen` is on its way to raise it."""
+
+    def __init__(self, lowlevel: Any, sock: socket.socket, act: Callable[[], bool]) -> None:
+        self._lowlevel = lowlevel
+        self._sock = sock
+        self._act = act
+        self._scope = anyio.CancelScope()
+        self._over = False
+        self._error: Exception | None = None
+        self.look = whole(self.look)  # type: ignore[method-assign]  # whoever looks is not a task of the hub's own
+
+    async def listen(self) -> NoReturn:
+        try:
+            with self._scope:
+                while True:
+                    await self._lowlevel.wait_readable(self._sock)
+                    while self._act():
+                        await self._lowlevel.checkpoint()
+            assert self._error is not None
+            raise self._error
+        finally:
+            self._over = True
+
+    def look(self) -> None:
+        if self._over or self._error is not None:
+            return
+        try:
+            while self._act():
+                pass
+        except Exception as error:  # noqa: BLE001 - raised by `listen`
+            self._error = error
+            self._scope.cancel()

@@ -380,6 +380,23 @@ async def test_in_a_cancelled_scope_nothing_is_queued_and_no_worker_touched(by_h
         assert not launcher.worker().calls
 
 
+async def test_in_a_cancelled_scope_nothing_is_sent_when_others_wait_too(ask, by_hand, begin, side):
+    launcher = ScriptedLauncher(by_hand, side=side)
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        worker = launcher.worker()
+        asked = [await ask(tg, hub.request, n) for n in (1, 2)]
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await hub.request(3)
+        assert scope.cancelled_caught
+        for one in asked:
+            call = await begin(worker)
+            await worker.answer(call.link_id, "answer")
+            await one.outcome()
+        assert [call.content[1] for call in worker.calls] == [(1,), (2,)]
+        assert len(launcher.workers) == 1
+
+
 async def test_a_timeout_of_the_caller_is_the_caller_s_own(by_hand):
     launcher = ScriptedLauncher(by_hand)
     async with open_hub(launcher) as hub:
