@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.sabotage.ahead import AHEAD
 from tests.sabotage.parts import (
     CANCELLING,
     CONTRACT,
@@ -30,6 +31,7 @@ from tests.sabotage.parts import (
 )
 
 MORE = (
+    *AHEAD,
     Sabotage(
         "do not flush the outbox",
         "a large request, or one sent to a worker that is slow to read, is never answered",

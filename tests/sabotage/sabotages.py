@@ -126,10 +126,8 @@ TWENTY = (
         "put a returned ticket at the tail",
         "who waited longest waits again behind everybody who came later, each time that a worker dies",
         (
-            Edit(QUEUE, "        self._tickets.move_to_end(ticket.number, last=False)\n", ""),
-            Edit(
-                QUEUE, "if oldest < ticket.number:\n            self._tickets", "if False:\n            self._tickets"
-            ),
+            Edit(QUEUE, "        self.tickets.move_to_end(ticket.number, last=False)\n", ""),
+            Edit(QUEUE, "if oldest < ticket.number:\n            self.tickets", "if False:\n            self.tickets"),
         ),
         (
             CORE + "test_several_that_go_back_stand_in_the_order_of_arrival_whoever_held_them",

@@ -1,0 +1,146 @@
+"""Sabotages of what is sent ahead, taken back and waited for awake; part of the second list."""
+
+from __future__ import annotations
+
+from tests.sabotage.parts import (
+    AHEAD_OF_TURN,
+    CREW,
+    DESK,
+    DISPATCH,
+    INBOX,
+    LINK,
+    READABLE,
+    REAL_AHEAD_OF_TURN,
+    SEAT,
+    WORKER,
+    Edit,
+    Sabotage,
+)
+
+AHEAD = (
+    Sabotage(
+        "swallow a give-back",
+        "what was taken back from behind a slow call is never answered",
+        (
+            Edit(
+                CREW,
+                "orders += self.dispatcher.given_back(order.seat, worker.recall())",
+                "worker.recall()",
+            ),
+        ),
+        (
+            AHEAD_OF_TURN + "test_behind_a_slow_call_nothing_waits_while_another_worker_is_idle",
+            REAL_AHEAD_OF_TURN + "test_no_tiny_call_waits_for_the_end_of_a_slow_one",
+        ),
+        timeout=15,
+    ),
+    Sabotage(
+        "begin without a claim",
+        "a request that was taken back runs all the same: twice, or after its cancel was confirmed",
+        (Edit(INBOX, "if not claimed or self._page.target == link_id:", "if self._page.target == link_id:"),),
+        (REAL_AHEAD_OF_TURN + "test_a_request_that_is_cancelled_while_it_is_sent_ahead_never_runs",),
+    ),
+    Sabotage(
+        "send while what was taken back is unread",
+        "the new request's claim is taken for one that was taken back, and that one runs",
+        (
+            Edit(
+                SEAT,
+                "len(self.held) < self.window and not self.recalled",
+                "len(self.held) < self.window",
+            ),
+        ),
+        (
+            AHEAD_OF_TURN + "test_nothing_is_sent_to_a_worker_that_has_not_read_what_was_taken_back",
+            "tests/core/test_dispatch_machine.py::test_whatever_happens_in_whatever_order_each_request_is_in_one_place_and_ends_once",
+        ),
+        timeout=60,
+    ),
+    Sabotage(
+        "never look whether a call takes long",
+        "tiny calls wait behind one of half a second while another worker is idle",
+        (
+            Edit(
+                CREW,
+                "                    self._ticking = True\n                    self._sent_something.ring()\n",
+                "                    self._ticking = True\n",
+            ),
+        ),
+        (
+            AHEAD_OF_TURN + "test_behind_a_slow_call_nothing_waits_while_another_worker_is_idle",
+            REAL_AHEAD_OF_TURN + "test_no_tiny_call_waits_for_the_end_of_a_slow_one",
+        ),
+        timeout=15,
+    ),
+    Sabotage(
+        "count a give-back as a death",
+        "of two workers that die, the second costs a request that had had no chance to begin",
+        (
+            Edit(
+                DISPATCH,
+                "            seat.recalled.add(link_id)\n",
+                "            seat.recalled.add(link_id)\n            ticket.returned = True\n",
+            ),
+        ),
+        (AHEAD_OF_TURN + "test_to_be_taken_back_costs_a_request_none_of_its_two_chances",),
+    ),
+    Sabotage(
+        "believe a worker's claims more than its page",
+        "a worker that lies about its claims has a request run twice",
+        (
+            Edit(
+                WORKER,
+                "waiting = [link_id for link_id in self._seat.held if link_id > begun]",
+                "waiting = [link_id for link_id in self._seat.held if link_id > begun * 0]",
+            ),
+        ),
+        (AHEAD_OF_TURN + "test_a_request_that_had_begun_is_not_given_to_another_worker_by_a_lie_about_claims",),
+    ),
+    Sabotage(
+        "offer when the request has left",
+        "a worker that is quick finds no claim, and skips a request that nobody had taken back",
+        (
+            Edit(
+                LINK,
+                "        self._offer()\n        if self._socket is not None:\n            written = 0\n",
+                "        if self._socket is not None:\n            written = 0\n",
+            ),
+            Edit(
+                LINK,
+                "                pass\n        if self._outbox:\n            self._more.ring()\n",
+                "                pass\n        self._offer()\n        if self._outbox:\n            self._more.ring()\n",
+            ),
+        ),
+        (
+            REAL_AHEAD_OF_TURN
+            + "test_what_a_worker_reads_it_may_begin_whoever_wrote_it_and_whatever_was_sent_meanwhile",
+        ),
+    ),
+    Sabotage(
+        "go to sleep without a look",
+        "a caller whose answer came while it was awake waits for a wake-up that has been",
+        (
+            Edit(
+                DESK,
+                "            if not ticket.ended:\n                waiter",
+                "            if True:\n                waiter",
+            ),
+        ),
+        (AHEAD_OF_TURN + "test_an_answer_that_is_due_is_waited_for_awake",),
+        timeout=15,
+    ),
+    Sabotage(
+        "keep to oneself what one saw",
+        "a worker whose lie is met by a caller that waits awake is not killed, and nobody hears of it any more",
+        (
+            Edit(READABLE, "            self._over.set_result(error)\n", "            del error\n"),
+            Edit(
+                READABLE,
+                "            self._error = error\n            self._scope.cancel()\n",
+                "            del error\n",
+            ),
+        ),
+        ("tests/hub/test_readable.py::test_what_cannot_be_borne_is_raised_where_somebody_listens",),
+        timeout=15,
+    ),
+)
