@@ -17,7 +17,6 @@ none is live.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,6 +77,11 @@ class Dispatcher:
         return len(self._queue) + self._ahead
 
     @property
+    def has_queue(self) -> bool:
+        """Whether some ticket is held by no seat, so that a new one would have to wait behind it."""
+        return bool(self._queue.tickets)
+
+    @property
     def running(self) -> int:
         """How many tickets that have not ended are at the head of a seat."""
         return sum(not next(iter(seat.held.values())).ended for seat in self.seats if seat.held)
@@ -106,11 +110,7 @@ class Dispatcher:
 
     def has_room(self, max_pending: float) -> bool:
         """Whether a new ticket would be run at once, or be one of so many that wait."""
-        return (
-            max_pending == math.inf
-            or self.waiting < max_pending
-            or (not self._queue and self._roster.find(alone=True) is not None)
-        )
+        return self.waiting < max_pending or (not self._queue.tickets and self._roster.find(alone=True) is not None)
 
     # ---- the verbs: a request
 
@@ -119,7 +119,7 @@ class Dispatcher:
         self._arrivals += 1
         ticket.number = self._arrivals
         self._live += 1
-        if not self._queue and (seat := self._roster.find(alone=alone)) is not None:
+        if not self._queue.tickets and (seat := self._roster.find(alone=alone)) is not None:
             return [self._send(ticket, seat)]
         self._queue.append(ticket)  # while others wait, no seat could take it either
         return []
@@ -303,7 +303,7 @@ class Dispatcher:
             if len(seat.held) > 1:
                 orders.append(Recall(seat))
         self._roster.offer(seat)
-        return orders + self._assign() if self._queue else orders
+        return orders + self._assign() if self._queue.tickets else orders
 
     def _abandoned(self, seat: Seat) -> list[Order]:
         """A request that it holds has ended: it is cleaned up if it runs, and must not begin if it does not."""
@@ -333,6 +333,8 @@ class Dispatcher:
         ticket.link_id = link_id
         if seat.held:
             self._ahead += 1
-        seat.held[link_id] = ticket
-        self._roster.offer(seat)
+            seat.held[link_id] = ticket
+        else:
+            seat.held[link_id] = ticket
+            self._roster.offer(seat)  # among those that hold something
         return Send(seat, link_id, ticket)

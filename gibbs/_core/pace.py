@@ -9,7 +9,7 @@ from __future__ import annotations
 
 UNKNOWN = float("inf")  # the service time of a worker that has answered nothing yet
 
-WINDOW = 32  # requests that a seat may hold at most
+WINDOW = 64  # requests that a seat may hold at most
 AHEAD = 0.0005  # seconds of work that a seat may be sent ahead
 SHORT = 50e-6  # seconds; below, it is cheaper to keep one worker busy than to wake another
 DUE_SOON = 60e-6  # seconds; below, an answer is worth waiting for without going to sleep

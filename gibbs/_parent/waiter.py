@@ -90,7 +90,8 @@ def running_loop() -> Loop:
         return Loop(partial(AsyncioWaiter, native), native.time, checkpoint_if_cancelled)
     import trio
 
-    return Loop(partial(TrioWaiter, trio.lowlevel), trio.current_time, trio.lowlevel.checkpoint_if_cancelled)
+    now = trio.lowlevel.current_clock().current_time  # which `trio.current_time` asks, through two functions more
+    return Loop(partial(TrioWaiter, trio.lowlevel), now, trio.lowlevel.checkpoint_if_cancelled)
 
 
 class Alarm:

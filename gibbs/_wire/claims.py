@@ -20,10 +20,11 @@ from select import POLLOUT, poll
 class Claims:
     """One end of the counter. Owns its descriptor."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_taken", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self._taken = [bytearray(8)]  # where the kernel writes what was taken: always 1
 
     def offer(self, count: int) -> None:
         """The hub sends so many requests: call this before they leave. Raises OSError when a worker has filled the counter."""
@@ -36,7 +37,7 @@ class Claims:
     def take(self) -> bool:
         """Take one; False if none is left. Never blocks."""
         try:
-            os.preadv(self.fd, [bytearray(8)], -1, os.RWF_NOWAIT)
+            os.preadv(self.fd, self._taken, -1, os.RWF_NOWAIT)
         except BlockingIOError:
             return False
         return True

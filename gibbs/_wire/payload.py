@@ -50,7 +50,7 @@ def dumps(value: object) -> bytes:
     failure: Exception | None = None
     try:
         body = _dumps(value, 5)
-        if _NAMES_MAIN not in body:
+        if body.find(_NAMES_MAIN) < 0:  # half the time of `in`
             return body
     except (RecursionError, MemoryError):
         raise  # the second pickler needs more of both

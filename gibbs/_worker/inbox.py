@@ -86,14 +86,16 @@ class Channel:
     def send(self, kind: int, link_id: int, body: bytes = b"") -> None:
         """Write one message, whole. A hub that is gone ends this process."""
         if len(body) < _SMALL:
-            pieces = [encode(kind, link_id, body)]
+            self._write(encode(kind, link_id, body))
         else:
-            pieces = [encode_header(kind, link_id, len(body)), body]
+            self._write(encode_header(kind, link_id, len(body)))
+            self._write(body)
+
+    def _write(self, data: bytes) -> None:
         try:
-            for piece in pieces:
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(self.fd, view) :]
+            written = os.write(self.fd, data)
+            while written < len(data):
+                written += os.write(self.fd, memoryview(data)[written:])
         except OSError:
             die_with_the_hub()
 

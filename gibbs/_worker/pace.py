@@ -24,7 +24,9 @@ class Pace:
 
     def took(self, nanoseconds: int) -> None:
         """A request took so long."""
-        known, nanoseconds = self.estimate, min(nanoseconds, _LONG)
+        known = self.estimate
+        if nanoseconds > _LONG:
+            nanoseconds = _LONG
         if not known or nanoseconds > 4 * known:
             self.estimate = nanoseconds or 1
         else:

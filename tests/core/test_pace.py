@@ -27,7 +27,7 @@ seconds = st.floats(min_value=0.0, allow_nan=False)  # infinity too, and what is
         (51e-6, 9),
         (AHEAD / (WINDOW - 1), WINDOW - 1),
         (AHEAD / WINDOW, WINDOW),
-        (1e-6, 32),
+        (1e-6, 64),
         (sys.float_info.min, WINDOW),
         (5e-324, WINDOW),
         (0.0, WINDOW),
