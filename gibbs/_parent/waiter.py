@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled, current_token
+from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,9 +85,10 @@ class Loop(NamedTuple):
 
 def running_loop() -> Loop:
     """The loop that runs now."""
-    native: Any = current_token().native_token
+    token = current_token()
+    native: Any = token.native_token
     if hasattr(native, "create_future"):
-        return Loop(partial(AsyncioWaiter, native), native.time, checkpoint_if_cancelled)
+        return Loop(partial(AsyncioWaiter, native), native.time, token.backend_class.checkpoint_if_cancelled)
     import trio
 
     now = trio.lowlevel.current_clock().current_time  # which `trio.current_time` asks, through two functions more
