@@ -239,9 +239,9 @@ TWENTY = (
         (
             Edit(
                 WORKER,
-                "        ticket = self._seat.held.get(link_id)\n",
-                "        ticket = self._seat.held.get(link_id)\n"
-                "        if kind == ANSWER:\n            payload.loads(body)\n",
+                "                    answers.append((link_id, Answer(kind == FAILURE, body)))\n",
+                "                    if kind != FAILURE:\n                        payload.loads(body)\n"
+                "                    answers.append((link_id, Answer(kind == FAILURE, body)))\n",
             ),
         ),
         (HOSTILE + "test_a_result_that_raises_while_it_is_unpickled_in_the_hub_is_an_error_of_that_request_alone",),
