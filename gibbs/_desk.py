@@ -21,7 +21,7 @@ from ._errors import HubOverloaded, MessageTooLarge, RemoteError
 from ._parent.insist import insist
 from ._parent.own import whole
 from ._parent.waiter import running_loop
-from ._wire import failure, payload
+from ._wire import failure, letter, payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._options import CallOptions, Safe
     from ._parent.crew import Crew
     from ._parent.supervisor import Death
+    from ._wire.lender import Parcel
 
 
 _MOMENT = 100e-6  # seconds that a caller stays awake for an answer that is due; 50 and 300 µs gave the same
@@ -44,7 +45,8 @@ class Desk:
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
         results = crew.options.results
-        self._loads: Callable[[bytes], Any] = payload.loads if results is None else _safely(results)
+        self._loads: Callable[[Any], Any] = letter.loads if results is None else _safely(results)
+        self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
         self._loop = running_loop()
         self._submit = whole(self._submit)  # type: ignore[method-assign]  # once for each hub
         self._withdraw = whole(self._withdraw)  # type: ignore[method-assign]
@@ -84,13 +86,14 @@ class Desk:
                 await self._released(ticket)
             raise
         finally:
+            ticket.payload = b""  # it is never sent again, and whoever keeps the exception keeps this frame
             if crew.closed is not None and not crew.dispatcher.live:
                 crew.news.announce()
         return self._open(ticket)
 
-    def _pack(self, call: tuple[str, tuple[Any, ...], dict[str, Any]]) -> bytes:
+    def _pack(self, call: tuple[str, tuple[Any, ...], dict[str, Any]]) -> bytes | Parcel:
         """The arguments as they are now. Nobody but the ticket keeps them: it lets them go when its call has begun."""
-        body, limit = payload.dumps(call), self.crew.options.max_message
+        body, limit = self._dumps(call), self.crew.options.max_message
         if len(body) > limit:
             raise MessageTooLarge(self.crew.options.name, "request", len(body), limit)
         return body

@@ -21,11 +21,19 @@ def main() -> None:
     import faulthandler
     from io import TextIOWrapper
 
-    stream, page, claims, lifeline, parent = map(int, sys.argv[1:6])
+    stream, page, claims, arguments, results, lifeline, parent = map(int, sys.argv[1:8])
     sys.argv[1:] = []
     if sys.stderr is not None:
         faulthandler.enable()  # a segmentation fault says where it was, in WorkerCrashed.stderr_tail
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, TextIOWrapper):
             output.reconfigure(line_buffering=True)
-    serve(stream, page=page, claims=claims, lifeline_fd=lifeline, parent=parent)
+    serve(
+        stream,
+        page=page,
+        claims=claims,
+        arguments=arguments,
+        results=results,
+        lifeline_fd=lifeline,
+        parent=parent,
+    )

@@ -1,6 +1,6 @@
 """One request: its states, its legal moves, its end.
 
-Knows nothing of processes, loops or exceptions. The payload stays unopened. Promises that a ticket ends once, that what is
+Knows nothing of processes, loops or exceptions. The payload stays unopened: bytes, or what stands for them and has a length. Promises that a ticket ends once, that what is
 not in the table raises and changes nothing, and that the hand-over of an end wakes whoever waits exactly once.
 
 | from | move | to |
@@ -19,10 +19,10 @@ it after the death. Without a page all that was sent counts as begun.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from .seat import Seat
 
@@ -76,7 +76,7 @@ class Answer(NamedTuple):
     """
 
     failed: bool
-    body: bytes
+    body: Any
     left_behind: bool = False
 
 
@@ -115,7 +115,7 @@ class Ticket:
 
     def __init__(
         self,
-        payload: bytes,
+        payload: Sized,
         *,
         on_cancel: str | None = None,
         wake: Callable[[], None] | None = None,

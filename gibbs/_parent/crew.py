@@ -20,6 +20,7 @@ from .._core.restarts import Restarts
 from .._core.seat import Seat, SeatState
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
 from .._records import HubStatistics
+from .._wire.lender import Lender
 from .cleanups import Cleanups
 from .own import own
 from .supervisor import Supervisor
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .._errors import ClosedReason
     from .._options import HubOptions
     from ..abc import LaunchSession
+    from .arena import Shelf
 
 logger = logging.getLogger("gibbs")
 
@@ -57,7 +59,10 @@ class Crew:
         self.dispatcher = Dispatcher([Seat(index) for index in range(options.workers)])
         self.supervisors = [Supervisor(seat, self) for seat in self.dispatcher.seats]
         self.start_slots = None if options.start_concurrency is None else anyio.Semaphore(options.start_concurrency)
+        self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
         self.cleanups = Cleanups()
+        arguments = getattr(session, "arguments", None) if options.results is None else None
+        self.lender = None if arguments is None else Lender(arguments, options.max_message)
         self.news = News()
         self.methods: dict[str, str] | None = None  # name → kind, as the first worker that is ready and trusted told
         self.closed: ClosedReason | None = None

@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from ..abc import Traits
 from .insist import insist
 from .own import own
-from .process import LocalProcess
+from .process import LocalProcess, open_arguments
 from .usable_cpus import usable_cpus
 
 if TYPE_CHECKING:
@@ -105,11 +105,17 @@ class LocalSession:
         self._launcher = launcher
         self._tg = tg
         self._launched: list[LocalProcess] = []
+        self.arguments = open_arguments()  # what the hub puts large arguments into; None: they go in the stream
 
     async def launch(self, spec: WorkerSpec) -> LocalProcess:
         """One process, connected. Raises OSError; leaves nothing when it raises or is cancelled."""
         await checkpoint_if_cancelled()
-        process = LocalProcess.start(spec, self._launcher.output, self._environment(spec))
+        process = LocalProcess.start(
+            spec,
+            self._launcher.output,
+            self._environment(spec),
+            -1 if self.arguments is None else self.arguments.fd,
+        )
         self._launched = [one for one in self._launched if not one.finished]
         self._launched.append(process)
         try:
@@ -136,6 +142,8 @@ class LocalSession:
         for process in left:
             await process.aclose()
             process.give_up()
+        if self.arguments is not None:
+            self.arguments.close()
 
     def _environment(self, spec: WorkerSpec) -> dict[str, str]:
         env = {**os.environ, **(self._launcher.env or {})}

@@ -26,13 +26,14 @@ else:
     from . import watch_posix as platform  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
+    from .._wire.arena import Arena
     from ..abc import SideChannel, WorkerSpec
     from .output import Destination
 
 # The package, and it alone, is found where this one was, whatever the child's own path; all else where a fresh interpreter
 # looks, less the current directory, where a file may be called like a standard module. The parent's path follows in the stream.
 _BOOTSTRAP = (
-    "import sys; path = [*filter(None, sys.path)]; sys.path[:] = [sys.argv[6]]; import gibbs; "
+    "import sys; path = [*filter(None, sys.path)]; sys.path[:] = [sys.argv[8]]; import gibbs; "
     "sys.path[:] = path; import gibbs.worker; gibbs.worker.main()"
 )
 _PACKAGE_HOME = str(Path(__file__).absolute().parent.parent.parent)
@@ -53,8 +54,10 @@ class LocalProcess:
         sock: socket.socket,
         shared: platform.Shared | None,
         output: Output | None,
+        results: Arena | None,
     ) -> None:
         self.output = output
+        self.results = results  # what the worker puts its large results into; None: they come in the stream
         self._popen = popen
         self._watch = watch
         self._lifeline = lifeline
@@ -67,11 +70,14 @@ class LocalProcess:
         _of_this_program.add(self)
 
     @classmethod
-    def start(cls, spec: WorkerSpec, destination: Destination, env: dict[str, str]) -> LocalProcess:
+    def start(
+        cls, spec: WorkerSpec, destination: Destination, env: dict[str, str], arguments: int = -1
+    ) -> LocalProcess:
         """Make the process and all that belongs to it; nothing is left when it raises. Blocks the loop for some 0.3 ms."""
         theirs: list[int] = []  # the child's ends, which are closed here in any case
         ours: list[int] = []  # this end, closed if it fails
         shared: platform.Shared | None = None
+        results: Arena | None = None
         popen: subprocess.Popen[bytes] | None = None
         try:
             left, right = (end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -83,6 +89,10 @@ class LocalProcess:
             shared = platform.open_shared()
             if shared is not None:
                 theirs.append(shared.page_fd)
+                results = platform.open_arena()
+            if results is not None:
+                theirs.append(results.fd)
+                results.close_descriptor()
             output_read = output_write = None
             if destination != "inherit":
                 output_read, output_write = os.pipe()
@@ -90,18 +100,21 @@ class LocalProcess:
                 ours.append(output_read)
             for ends in (theirs, ours):
                 ends[:] = [_above_stdio(fd) for fd in ends]
-            stream, lifeline, page_fd, claims_fd = theirs[0], theirs[1], -1, -1
+            stream, lifeline, page_fd, claims_fd, results_fd = theirs[0], theirs[1], -1, -1, -1
             if shared is not None:
                 shared.claims.fd = claims_fd = _above_stdio(shared.claims.fd)
                 page_fd = theirs[2]
+                arguments = arguments if results is not None else -1
+            if results is not None:
+                results_fd = theirs[3]
             if output_write is not None:
                 output_write = theirs[-1]
             popen = subprocess.Popen(
-                _command(stream, page_fd, claims_fd, lifeline),
+                _command(stream, page_fd, claims_fd, arguments, results_fd, lifeline),
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
                 stderr=output_write,
-                pass_fds=[fd for fd in (stream, page_fd, claims_fd, lifeline) if fd >= 0],
+                pass_fds=[fd for fd in (stream, page_fd, claims_fd, arguments, results_fd, lifeline) if fd >= 0],
                 env=env,
                 start_new_session=True,
             )
@@ -111,13 +124,15 @@ class LocalProcess:
                 output = Output(ours[2], destination, name=spec.name, seat=spec.seat)
             sock = socket.socket(fileno=ours[0])
             sock.setblocking(False)
-            return cls(popen, watch, ours[1], sock, shared, output)
+            return cls(popen, watch, ours[1], sock, shared, output, results)
         except BaseException:
             if popen is not None:
                 popen.kill()
                 popen.wait()
             if shared is not None:
                 shared.close()
+            if results is not None:
+                results.close()
             for fd in ours:
                 os.close(fd)
             raise
@@ -186,6 +201,8 @@ class LocalProcess:
             self._watch.close()
         if self._shared is not None:
             self._shared.close()
+        if self.results is not None:
+            self.results.close()
         if self._stream is not None:
             await self._stream.aclose()
         else:
@@ -205,6 +222,8 @@ class LocalProcess:
         self._socket.close()
         if self._shared is not None:
             self._shared.close()
+        if self.results is not None:
+            self.results.close()
         if self.output is not None:
             self.output.disown()
 
@@ -212,22 +231,35 @@ class LocalProcess:
 # What a fork must let go of. Else it could hold a worker's lifeline open; and if it ran on to the end of the hub's block it
 # would kill the workers, take their answers and strike their descriptors off the epoll that it shares with the program.
 _of_this_program: WeakSet[LocalProcess] = WeakSet()
+_its_arguments: WeakSet[Arena] = WeakSet()
+
+
+def open_arguments() -> Arena | None:
+    """What all workers of a hub read their large arguments from; None if there can be none."""
+    arena = platform.open_arena()
+    if arena is not None:
+        arena.fd = _above_stdio(arena.fd)
+        _its_arguments.add(arena)
+    return arena
 
 
 def _disown_all() -> None:
     for process in [*_of_this_program]:
         process.disown()
+    for arena in [*_its_arguments]:
+        arena.close()
     _of_this_program.clear()
+    _its_arguments.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_disown_all)
 
 
-def _command(stream: int, page: int, claims: int, lifeline: int) -> list[str]:
+def _command(*descriptors: int) -> list[str]:
     """What is executed: this interpreter with its own flags, and `gibbs.worker.main`."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
-    numbers = map(str, (stream, page, claims, lifeline, os.getpid()))
+    numbers = map(str, (*descriptors, os.getpid()))
     return [sys.executable, *flags, "-c", _BOOTSTRAP, *numbers, _PACKAGE_HOME]
 
 

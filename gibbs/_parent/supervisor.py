@@ -88,7 +88,7 @@ class Supervisor:
             process, start_deadline = await self._launch(slot)
             worker = self.worker = self._worker(process)
             try:
-                await worker.live(self._setup(), lambda: self._serve(slot), start_deadline=start_deadline)
+                await worker.live(self._setup(worker), lambda: self._serve(slot), start_deadline=start_deadline)
             finally:
                 await worker.bury()
         except WorkerStartFailed as error:
@@ -143,7 +143,7 @@ class Supervisor:
             worker.close(self._deadline)
         return worker
 
-    def _setup(self) -> dict[str, Any]:
+    def _setup(self, worker: Worker) -> dict[str, Any]:
         options = self._crew.options
         return {
             "name": options.name,
@@ -152,6 +152,7 @@ class Supervisor:
             # A worker that waits awake needs a CPU that the hub and the other workers do not.
             "awake_below": DUE_SOON if options.workers < usable_cpus() else 0.0,
             "safe": options.results is not None,
+            "arenas": worker.shelf.shared,
             "recipe": self._crew.recipe,
         }
 
@@ -170,6 +171,10 @@ class Supervisor:
         begun: int | None = 0
         if worker is not None:  # a process that may still run may still begin what it holds: its page proves nothing
             begun = worker.link.begun() if worker.ending.certain else None
+            if worker.ending.certain:
+                worker.shelf.clear()
+            else:  # it may still write into what it was lent
+                self._crew.not_buried.append(worker.shelf)
         death = self._death(worker) if worker is not None else None
         self._crew.carry_out(dispatcher.lost(self.seat, begun, death))
 

@@ -15,6 +15,7 @@ import anyio
 
 from .._core.pace import UNKNOWN
 from .._records import Ending
+from .._wire.arena import Arena, create_arena
 from .._wire.claims import Claims, create_claims
 from .._wire.page import Page, create_page
 
@@ -45,6 +46,18 @@ def open_shared() -> Shared | None:
         claims.close()
         raise
     return Shared(page, page_fd, claims)
+
+
+def open_arena() -> Arena | None:
+    """Memory to share for what is large; None: there is none to be had, and the stream must do."""
+    fd = -1
+    try:
+        fd = create_arena()
+        return Arena(fd)
+    except OSError:
+        if fd >= 0:
+            os.close(fd)
+        return None
 
 
 class Watch:

@@ -18,7 +18,8 @@ from .._core.ticket import Answer
 from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError
-from .._wire.messages import CALL, FAILURE, LEAVE, OUTCOMES, READY, SETUP, SKIPPED, UNFIT
+from .._wire.messages import FAILURE, FREED_ARGUMENTS, LEAVE, OUTCOMES, READY, SETUP, SKIPPED, UNFIT
+from .arena import Shelf
 from .hearsay import in_words, open_outcome, open_welcome
 from .insist import insist
 from .link import GONE, Link, Message
@@ -74,6 +75,7 @@ class Worker:
     ) -> None:
         self.process = process
         self.link = Link(process, max_message=max_message)
+        self.shelf = Shelf(process if trusted else None, max_message)
         self._max_message = max_message
         self._trusted = trusted
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
@@ -96,7 +98,7 @@ class Worker:
 
     def send(self, order: Send) -> None:
         """Write a request: at once to a worker that has nothing, else with others."""
-        self.link.send(CALL, order.link_id, order.ticket.payload, later=len(self._seat.held) > 1)
+        self.shelf.send(self.link, order.link_id, order.ticket.payload, later=len(self._seat.held) > 1)
 
     def recall(self) -> list[int]:
         """Have back what the worker has not begun, whatever it says of its claims. Returns the link ids."""
@@ -258,7 +260,7 @@ class Worker:
         try:
             for kind, link_id, body in messages:
                 if kind in OUTCOMES and self.welcome and self._unwanted is None and self.deadline == math.inf:
-                    answers.append((link_id, Answer(kind == FAILURE, body)))
+                    answers.append((link_id, Answer(kind == FAILURE, self.shelf.open(kind, link_id, body))))
                 else:
                     self._take(kind, link_id, body)
         finally:  # also when what came behind them is a lie
@@ -270,14 +272,17 @@ class Worker:
         if (self.welcome is None) != (kind in (READY, UNFIT)):
             raise Violation(f"message {kind} makes no sense from a worker that is {self._seat.state}")
         if self.welcome is None:
-            self.welcome = kind, open_welcome(kind, body, trusted=self._trusted)
+            self.welcome = kind, self.shelf.meet(kind, open_welcome(kind, body, trusted=self._trusted))
             self._alarm.ring()
+            return
+        if kind == FREED_ARGUMENTS:
+            self.shelf.given_back(link_id)
             return
         ticket = self._seat.held.get(link_id)
         if kind == SKIPPED:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
-            answer = open_outcome(kind, body, self._max_message)
+            answer = open_outcome(kind, self.shelf.open(kind, link_id, body), self._max_message)
             orders = self._dispatcher.answered(self._seat, link_id, answer)
         if self._unwanted is not None and self._unwanted.link_id == link_id:
             self._unwanted = None  # that call is over

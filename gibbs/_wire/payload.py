@@ -21,7 +21,7 @@ except ImportError:  # an interpreter without the C pickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 # A payload's first byte says who reads it. A plain pickle begins with its own PROTO, so nothing is put before it and a large
@@ -45,12 +45,17 @@ _held: dict[str, type] = {}
 _HELD = 256
 
 
-def dumps(value: object) -> bytes:
-    """The object as bytes. Raises the pickler's own error, or the one that the object's own code raised."""
+def dumps(value: object, aside: Callable[[Any], object] | None = None) -> bytes:
+    """The object as bytes. Raises the pickler's own error, or the one that the object's own code raised.
+
+    `aside` is told of each buffer that could travel elsewhere and says whether it is to stay. A body that does not begin with PLAIN
+    has all of them, whatever it said.
+    """
     failure: Exception | None = None
     try:
-        body = _dumps(value, 5)
+        body = _dumps(value, 5, buffer_callback=aside)
         if body.find(_NAMES_MAIN) < 0:  # half the time of `in`
+            return body
             return body
     except (RecursionError, MemoryError):
         raise  # the second pickler needs more of both
@@ -69,11 +74,11 @@ def dumps(value: object) -> bytes:
         del failure  # or the error and this frame would hold each other, and the object
 
 
-def loads(body: bytes | bytearray | memoryview) -> Any:
+def loads(body: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> Any:
     """The object again. May raise anything at all, SystemExit too: it runs what the object's classes define."""
     flavour = body[0] if body else None
     if flavour == PLAIN:
-        return _loads(body)
+        return _loads(body, buffers=buffers)
     if flavour == _BY_VALUE:
         stream = BytesIO(body)
         stream.seek(1)

@@ -14,11 +14,13 @@ from time import perf_counter_ns
 from .._model import Interrupted
 from .._wire import payload, plain
 from .._wire.claims import Claims
-from .._wire.messages import CALL, FAILURE, LEAVE, READY, SETUP, SKIPPED, UNFIT
+from .._wire.letter import loads
+from .._wire.messages import CALL, FAILURE, FREED_RESULT, LEAVE, READY, SETUP, SKIPPED, UNFIT
 from .._wire.page import map_page, private_page
 from .._wire.recipe import Recipe
 from . import lifeline
 from .build import Unfit, build, describe
+from .ear import Ear
 from .inbox import Channel, DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
 from .pace import Pace
@@ -31,11 +33,24 @@ if TYPE_CHECKING:
 NEEDS_REPLACEMENT = 70  # exit status of a worker whose model says that it did not survive an interrupt (EX_SOFTWARE)
 
 
-def serve(stream: int, *, page: int = -1, claims: int = -1, lifeline_fd: int = -1, parent: int | None = None) -> None:
+def serve(
+    stream: int,
+    *,
+    page: int = -1,
+    claims: int = -1,
+    arguments: int = -1,
+    results: int = -1,
+    lifeline_fd: int = -1,
+    parent: int | None = None,
+) -> None:
     """Serve one hub over a descriptor until it says LEAVE. Called once, in the main thread of a fresh process.
 
     `page` and `claims` are descriptors made by the hub, -1 when there are none: then cancels come in the stream.
+    `arguments` and `results` are those of arenas, -1 when there are none: then what is large comes in the stream too.
     """
+    for fd in (arguments, results):
+        if fd >= 0:
+            os.set_inheritable(fd, False)
     guard = lifeline.Guard(os.getppid() if parent is None else parent)
     os.set_inheritable(stream, False)  # neither is the business of the model's subprocesses
     if lifeline_fd >= 0:
@@ -63,7 +78,8 @@ def serve(stream: int, *, page: int = -1, claims: int = -1, lifeline_fd: int = -
         guard.watch(stream)
         if setup["awake_below"]:
             channel.stay_awake(pace, setup["awake_below"])
-    voice = Voice(setup)
+    ear = Ear(setup, arguments)
+    voice = Voice(setup, results)
     try:
         recipe = Recipe(setup["recipe"])
         recipe.install()
@@ -72,8 +88,8 @@ def serve(stream: int, *, page: int = -1, claims: int = -1, lifeline_fd: int = -
     except Unfit as unfit:
         channel.send(UNFIT, 0, plain.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return
-    channel.send(READY, 0, plain.dumps(about))
-    Service(model, about["methods"], channel, inbox, interrupter, voice, pace).run()
+    channel.send(READY, 0, plain.dumps({**about, "sees_arguments": ear.sees_arguments}))
+    Service(model, about["methods"], channel, inbox, interrupter, ear, voice, pace).run()
 
 
 class Service:
@@ -86,6 +102,7 @@ class Service:
         channel: Channel,
         inbox: DirectInbox | InBandInbox,
         interrupter: Interrupter,
+        ear: Ear,
         voice: Voice,
         pace: Pace,
     ) -> None:
@@ -95,6 +112,7 @@ class Service:
         self._channel = channel
         self._inbox = inbox
         self._interrupter = interrupter
+        self._ear = ear
         self._voice = voice
         self._pace = pace
 
@@ -104,18 +122,26 @@ class Service:
             kind, link_id, body = self._inbox.receive()
             if kind == LEAVE:
                 return
+            if kind == FREED_RESULT:
+                self._voice.freed(link_id)
+                continue
             if kind != CALL:
                 raise RuntimeError(f"message {kind} makes no sense between two requests")
             began = perf_counter_ns()
             answer = self.answer(link_id, body)
             if answer[0] != SKIPPED:
                 self._pace.took(perf_counter_ns() - began)
+            if self._ear.has_news:
+                for one in self._ear.freed():
+                    self._channel.send(*one)
             self._channel.send(*answer)
 
     def answer(self, link_id: int, body: bytes) -> tuple[int, int, bytes]:
         """Run one request and return the message that answers it."""
         if not self._inbox.begin(link_id):
+            self._ear.skip(link_id, body)
             return SKIPPED, link_id, b""
+        letter = self._ear.open(link_id, body)  # before it may be interrupted: what is borrowed must be known
         interrupter = self._interrupter
         stage = "arguments"
         value: object = None
@@ -125,7 +151,7 @@ class Service:
             # done so is caught by the outer one.
             try:
                 interrupter.begin(link_id)
-                method, args, kwargs = payload.loads(body)
+                method, args, kwargs = loads(letter)
                 stage = "call"
                 if self._odd and (kind := self._odd.get(method or "__call__")):
                     raise TypeError(

@@ -9,23 +9,32 @@ from __future__ import annotations
 import os
 
 from .._wire import failure, payload, plain
+from .._wire.arena import Arena
+from .._wire.lender import Lender, Parcel
 from .._wire.messages import ANSWER, FAILURE, SIZE, TOO_LARGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
 class Voice:
     """One worker's way of answering."""
 
-    __slots__ = ("_dumps", "_limit", "_longest", "_where")
+    __slots__ = ("_dumps", "_lent", "_limit", "_longest", "_where")
 
-    def __init__(self, setup: dict[str, Any]) -> None:
+    def __init__(self, setup: dict[str, Any], results: int = -1) -> None:
         self._where = f"{setup['name']!r}, worker {setup['seat']} (pid {os.getpid()})"
         self._limit = setup["max_message"]
         self._longest = 0 if setup["safe"] else self._limit - failure.WORDS
-        self._dumps = plain.dumps if setup["safe"] else payload.dumps
+        self._dumps: Callable[[object], bytes | Parcel] = plain.dumps if setup["safe"] else payload.dumps
+        self._lent: dict[int, Parcel] = {}  # by link id: what the hub may look at
+        if results >= 0 and setup.get("arenas"):
+            try:
+                self._dumps = Lender(Arena(results), self._limit).pack
+            except OSError:  # it must do without
+                pass
 
     def result(self, link_id: int, value: object) -> tuple[int, int, bytes]:
         """The message with this result, or with the reason why it cannot be brought back."""
@@ -35,7 +44,15 @@ class Voice:
             return FAILURE, link_id, self.failure(exc, "result")
         if len(body) > self._limit:
             return TOO_LARGE, link_id, len(body).to_bytes(SIZE, "little")
+        if type(body) is Parcel:
+            self._lent[link_id] = body
+            return ANSWER, link_id, body.body
+        assert type(body) is bytes
         return ANSWER, link_id, body
+
+    def freed(self, link_id: int) -> None:
+        """The hub has no view of this result any more."""
+        self._lent.pop(link_id, None)
 
     def failure(self, error: BaseException, stage: str) -> bytes:
         """The exception as bytes."""

@@ -110,11 +110,17 @@ TWENTY = (
         "mark *begun* after unpickling",
         "an argument that kills its worker while it is opened is sent to the next worker and kills that one too",
         (
-            Edit(SERVE, '        if not self._inbox.begin(link_id):\n            return SKIPPED, link_id, b""\n', ""),
             Edit(
                 SERVE,
-                "                method, args, kwargs = payload.loads(body)\n",
-                "                method, args, kwargs = payload.loads(body)\n"
+                "        if not self._inbox.begin(link_id):\n"
+                "            self._ear.skip(link_id, body)\n"
+                '            return SKIPPED, link_id, b""\n',
+                "",
+            ),
+            Edit(
+                SERVE,
+                "                method, args, kwargs = loads(letter)\n",
+                "                method, args, kwargs = loads(letter)\n"
                 "                if not self._inbox.begin(link_id):\n"
                 "                    interrupter.end()\n"
                 '                    return SKIPPED, link_id, b""\n',

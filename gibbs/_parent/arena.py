@@ -1,0 +1,76 @@
+"""The hub's side of one worker's arenas: what it was lent of the arguments, and what is still looked at of its results.
+
+Knows the two arenas, each of which may be missing: then what is large travels in the stream. Promises that a worker frees only what it
+was lent, and once; that whatever a worker says of its arena is a Violation if it is not so; and that nothing of it is read here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._core.dispatch import Violation
+from .._wire.borrower import Borrower
+from .._wire.lender import Parcel
+from .._wire.letter import ASIDE, Forged
+from .._wire.messages import ANSWER, CALL, FREED_RESULT, READY
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._wire.arena import Arena
+    from ..abc import WorkerProcess
+    from .link import Link
+
+
+class Shelf:
+    """What hub and one worker have lent each other, by link id."""
+
+    __slots__ = ("_lent", "_results", "_sees_arguments")
+
+    def __init__(self, process: WorkerProcess | None, longest: float) -> None:
+        """None: of a worker that is not trusted, which shares no memory. Nor does one that the stream alone reaches."""
+        results: Arena | None = getattr(process, "results", None) if process is not None and process.side else None
+        self._results = None if results is None else Borrower(results, longest)
+        self._lent: dict[int, Parcel] = {}
+        self._sees_arguments = False  # until its first message says so
+
+    @property
+    def shared(self) -> bool:
+        """Whether this worker may use arenas."""
+        return self._results is not None
+
+    def meet(self, kind: int, said: Any) -> Any:
+        """What the worker said first, of which this is to know whether it could map the hub's arena."""
+        self._sees_arguments = kind == READY and self.shared and said.get("sees_arguments") is True
+        return said
+
+    def send(self, link: Link, link_id: int, payload: Any, *, later: bool) -> None:
+        """Send a request, and before it what is free of the worker's own arena. The slots stay lent until it gives them back."""
+        if self._results is not None and self._results.has_news:
+            for freed in self._results.returned():
+                link.send(FREED_RESULT, freed, later=True)
+        if type(payload) is not Parcel:
+            link.send(CALL, link_id, payload, later=later)
+        elif self._sees_arguments:
+            self._lent[link_id] = payload
+            link.send(CALL, link_id, payload.body, later=later)
+        else:
+            link.send(CALL, link_id, payload.in_one_piece(), later=later)
+
+    def given_back(self, link_id: int) -> None:
+        """The worker has no view of these arguments any more. Raises Violation if it was not lent them."""
+        if self._lent.pop(link_id, None) is None:
+            raise Violation(f"it gave back arguments of request {link_id}, which it was not lent")
+
+    def open(self, kind: int, link_id: int, body: bytes) -> Any:
+        """The body of an outcome; of a result with views of what it has in the arena: they are let go with it. Raises Violation."""
+        if kind != ANSWER or self._results is None or not body or body[0] != ASIDE:
+            return body
+        try:
+            return self._results.open(link_id, body)
+        except Forged as forged:
+            raise Violation(f"its result is none: {forged}") from forged
+
+    def clear(self) -> None:
+        """The worker is gone: nothing is lent any more. Views of its results live on."""
+        self._lent.clear()

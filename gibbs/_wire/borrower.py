@@ -1,0 +1,61 @@
+"""The reader's side of an arena: which letters have views that live, and which have none any more since it was last asked.
+
+The owner lends by letter: it is told a letter's number when the last view of it is gone, and takes its slots back then. Promises that
+a letter is told once, and never while a view of it lives, whoever holds that: the model, a caller, an array that was made of it.
+"""
+
+from __future__ import annotations
+
+from _weakref import ref
+
+from .letter import Opened, read_table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .arena import Arena
+
+
+class Borrower:
+    """What this process looks at of an arena that it does not own."""
+
+    def __init__(self, arena: Arena, longest: float) -> None:
+        self._arena = arena
+        self._longest = longest
+        # By the identity of a view's reference, since a reference to what has no hash has none: itself, and its letter's number.
+        self._letters: dict[int, tuple[ref[Any], int]] = {}
+        self._views: dict[int, int] = {}  # number → views that live
+        self._gone: list[ref[Any]] = []
+        self._note = self._gone.append  # runs wherever a view dies: in any thread, in the middle of anything
+        self._unread: list[int] = []
+
+    def open(self, number: int, body: bytes) -> Opened:
+        """Views of what the letter speaks of. Raises Forged, and then nothing is borrowed."""
+        places = read_table(body, self._arena.size, self._longest)
+        views = [self._arena.view(*place) for place in places]
+        for view in views:
+            reference = ref(view, self._note)
+            self._letters[id(reference)] = reference, number
+        self._views[number] = len(views)
+        return Opened(body, views)
+
+    def leave(self, number: int) -> None:
+        """A letter that will not be opened."""
+        self._unread.append(number)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `returned` may have something to tell."""
+        return bool(self._gone or self._unread)
+
+    def returned(self) -> list[int]:
+        """The letters of which no view is left, each once."""
+        numbers, self._unread = self._unread, []
+        while self._gone:
+            _, number = self._letters.pop(id(self._gone.pop()))
+            self._views[number] -= 1
+            if not self._views[number]:
+                del self._views[number]
+                numbers.append(number)
+        return numbers
