@@ -91,8 +91,7 @@ class LocalProcess:
                 theirs.append(shared.page_fd)
                 results = platform.open_arena()
             if results is not None:
-                theirs.append(results.fd)
-                results.close_descriptor()
+                theirs.append(results.give_descriptor())
             output_read = output_write = None
             if destination != "inherit":
                 output_read, output_write = os.pipe()

@@ -40,15 +40,14 @@ class Arena:
         """Copy this into the arena. Raises OSError when there is no memory for it."""
         if self._map is None:
             raise OSError("the arena is closed")
-        first = offset // _GRAIN
-        grains = (1 << (offset + length - 1) // _GRAIN - first + 1) - 1 << first
+        start, end = offset // _GRAIN, -(-(offset + length) // _GRAIN)
+        grains = (1 << end) - (1 << start)
         if grains & ~self._backed:
             about = os.fstat(self.fd)
             if (about.st_dev, about.st_ino) != self._file:  # a model has closed what is not its own, and opened another
                 raise OSError("the arena's descriptor is another file's now")
-            os.posix_fallocate(self.fd, offset, length)
-            # The last grain may be backed in part; the kernel is asked again when more of it is needed.
-            self._backed |= grains if length % _GRAIN == 0 else grains & ~(1 << (offset + length - 1) // _GRAIN)
+            os.posix_fallocate(self.fd, start * _GRAIN, (end - start) * _GRAIN)
+            self._backed |= grains
         self._map[offset : offset + length] = raw  # type: ignore[assignment,unused-ignore]
 
     def view(self, offset: int, length: int) -> Any:
@@ -62,13 +61,18 @@ class Arena:
     def close(self) -> None:
         """Let go of the descriptor and the mapping, which lives on while there are views. Idempotent."""
         self._map = None
+        self.close_descriptor()
+
+    def close_descriptor(self) -> None:
+        """Keep the mapping alone: nothing is written from here."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
 
-    def close_descriptor(self) -> None:
-        """Keep the mapping alone: nothing is written from here. The descriptor is closed by who made it."""
-        self.fd = -1
+    def give_descriptor(self) -> int:
+        """As `close_descriptor`, but it is another's to close."""
+        fd, self.fd = self.fd, -1
+        return fd
 
 
 def create_arena(size: int = SIZE) -> int:

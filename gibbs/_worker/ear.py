@@ -25,9 +25,11 @@ class Ear:
         self._borrower: Borrower | None = None
         if arguments >= 0 and setup.get("arenas"):
             try:
-                self._borrower = Borrower(Arena(arguments), setup["max_message"])
+                arena = Arena(arguments)
             except OSError:  # the hub is told, and sends all in one piece
-                pass
+                return
+            arena.close_descriptor()
+            self._borrower = Borrower(arena, setup["max_message"])
 
     @property
     def sees_arguments(self) -> bool:

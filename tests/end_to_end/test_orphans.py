@@ -316,9 +316,10 @@ async def test_a_worker_has_descriptors_0_to_2_and_those_of_the_protocol_and_non
     assert [found.pop(fd) for fd in (0, 1, 2)] == ["/dev/null", "pipe", "pipe"]
     kinds = Counter(found.values())
     assert (kinds.pop("socket"), kinds.pop("pipe")) == (1, 1), "the stream and the lifeline"
-    # The shared page, whose mapping has one of its own; the claims; what the guard waits with, and for.
-    assert set(kinds) <= {"/memfd:gibbs-page (deleted)", "anon_inode", "pidfd"}, found
-    assert len(found) <= 6, found
+    # The shared page and the arenas, whose mappings have each one of their own; the claims; what the guard waits with, and for.
+    memfds = {f"/memfd:gibbs-{name} (deleted)" for name in ("page", "arena")}
+    assert set(kinds) <= memfds | {"anon_inode", "pidfd"}, found
+    assert len(found) <= 9, found
 
 
 def test_a_program_whose_descriptors_0_to_2_are_closed_is_served(start_program, tmp_path, anyio_backend):
