@@ -97,10 +97,11 @@ def promises() -> str:
     """Each promise, the tests that hold it, the sabotages which they notice, and how many peers were seen to keep it."""
     from tests.faults.peers import GROUPS, PEERS
     from tests.faults.promises import PROMISES
+    from tests.sabotage.arenas import OF_ARENAS
     from tests.sabotage.sabotages import TWENTY
 
     faults = {name: fault for group in GROUPS.values() for name, fault in group.items()}
-    sabotages = {sabotage.name: sabotage for sabotage in TWENTY}
+    sabotages = {sabotage.name: sabotage for sabotage in (*TWENTY, *OF_ARENAS)}
     rows = []
     for promise in PROMISES:
         tests = dict.fromkeys(test for name in promise.sabotages for test in sabotages[name].tests)

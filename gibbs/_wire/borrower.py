@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _weakref import ref
 
-from .letter import Opened, read_table
+from .letter import Forged, Opened, read_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,12 +32,15 @@ class Borrower:
 
     def open(self, number: int, body: bytes) -> Opened:
         """Views of what the letter speaks of. Raises Forged, and then nothing is borrowed."""
+        if number in self._views:
+            raise Forged("it was sent before")
         places = read_table(body, self._arena.size, self._longest)
         views = [self._arena.view(*place) for place in places]
         for view in views:
             reference = ref(view, self._note)
             self._letters[id(reference)] = reference, number
-        self._views[number] = len(views)
+        if views:
+            self._views[number] = len(views)
         return Opened(body, views)
 
     def leave(self, number: int) -> None:

@@ -314,3 +314,12 @@ def test_of_a_forged_letter_nothing_is_borrowed():
         with pytest.raises(Forged):
             borrower.open(1, write_aside(b"", [(0, SMALLEST), (0, SIZE + 1)]))
         assert borrower.returned() == []
+
+
+def test_a_letter_that_comes_twice_is_forged():
+    with shared() as (lender, borrower):
+        parcel, array = there_and_back(lender, borrower, LARGE)
+        with pytest.raises(Forged):
+            borrower.open(1, parcel.body)
+        del array
+        assert borrower.returned() == [1]

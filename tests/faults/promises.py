@@ -94,7 +94,17 @@ PROMISES = (
     ),
     Promise(
         "A worker cannot take memory away that the hub looks at.",
-        ("map a memfd without seals",),
+        ("map a memfd without seals", "make an arena without seals", "do not ask for memory before a copy"),
+        (),
+    ),
+    Promise(
+        "Memory that is shared is given to nobody else while an argument or a result in it is looked at, and is free afterwards.",
+        (
+            "tie a slot to a memoryview",
+            "free arguments with the answer although the model keeps them",
+            "take back what was not lent",
+            "keep the arguments of a request that was cancelled",
+        ),
         (),
     ),
 )

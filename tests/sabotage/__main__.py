@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.sabotage.arenas import OF_ARENAS
 from tests.sabotage.more import MORE
 from tests.sabotage.parts import Sabotage
 from tests.sabotage.sabotages import TWENTY
@@ -167,9 +168,9 @@ def main() -> int:
     parser.add_argument("--verbose", "-v", action="store_true", help="say which test noticed, and by what")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # and clean up, as after Ctrl-C
-    listed = MORE if asked.more else TWENTY
+    listed = (*MORE, *OF_ARENAS) if asked.more else TWENTY
     if asked.names and not asked.more:
-        listed = (*TWENTY, *MORE)
+        listed = (*TWENTY, *MORE, *OF_ARENAS)
     plan = [
         (sabotage, asked.loop or LOOPS[number % len(LOOPS)])
         for number, sabotage in enumerate(listed)

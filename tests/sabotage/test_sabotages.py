@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.sabotage.__main__ import Ran, commit, verdict
+from tests.sabotage.arenas import OF_ARENAS
 from tests.sabotage.more import MORE
 from tests.sabotage.parts import DISPATCH, Edit, Sabotage
 from tests.sabotage.sabotages import TWENTY
 
 ROOT = Path(__file__).parents[2]
-ALL = pytest.mark.parametrize("sabotage", [*TWENTY, *MORE], ids=lambda sabotage: sabotage.name)
+ALL = pytest.mark.parametrize("sabotage", [*TWENTY, *MORE, *OF_ARENAS], ids=lambda sabotage: sabotage.name)
 
 
 def test_there_are_these_twenty():
@@ -44,7 +45,7 @@ def test_there_are_these_twenty():
 
 
 def test_no_two_have_the_same_name():
-    names = [sabotage.name for sabotage in (*TWENTY, *MORE)]
+    names = [sabotage.name for sabotage in (*TWENTY, *MORE, *OF_ARENAS)]
     assert len(names) == len({*names})
 
 
