@@ -66,26 +66,31 @@ class Lender:
 
     def pack(self, value: object) -> bytes | Parcel:
         """As `payload.dumps`, with what is large put aside. What is longer than the limit is not copied, only measured."""
-        outer = self._places, self._length  # an object's own code may ask, while it is pickled
-        places: list[tuple[int, int]] = []
-        self._places, self._length = places, 0
+        if self._length:  # an object's own code asks, while it is packed with others: one at a time
+            return payload.dumps(value)
         try:
             pickle = payload.dumps(value, self._aside)
-            if not self._length:
-                return pickle
-            length = self._length + len(pickle)
-            if pickle[0] != payload.PLAIN:  # the second pickler has done it all again, and puts nothing aside
-                return pickle
-            if length > self._limit:
-                return Parcel(b"", [], length, self._arena.view)
-            parcel = Parcel(pickle, places, length, self._arena.view)
-            self._parcels[ref(parcel, self._note)] = [offset for offset, _ in places]
-            places = []
-            return parcel
+            return self._parcel(pickle) if self._length else pickle
         finally:
-            self._places, self._length = outer
-            for offset, _ in places:
-                self._slots.give_back(offset)
+            if self._length:
+                self._drop()
+
+    def _parcel(self, pickle: bytes) -> bytes | Parcel:
+        if pickle[0] != payload.PLAIN:  # the second pickler has done it all again, and puts nothing aside
+            return pickle
+        length = self._length + len(pickle)
+        if length > self._limit:
+            return Parcel(b"", [], length, self._arena.view)
+        parcel = Parcel(pickle, self._places, length, self._arena.view)
+        self._parcels[ref(parcel, self._note)] = [offset for offset, _ in self._places]
+        self._places, self._length = [], 0
+        return parcel
+
+    def _drop(self) -> None:
+        """Nothing comes of what was put aside."""
+        places, self._places, self._length = self._places, [], 0
+        for offset, _ in places:
+            self._slots.give_back(offset)
 
     def _put_aside(self, buffer: Any) -> bool:
         """The pickler's question: whether this buffer stays in the pickle."""
@@ -105,9 +110,11 @@ class Lender:
             return True
         try:
             self._arena.write(offset, raw, length)
-        except OSError:
+        except BaseException as error:
             self._slots.give_back(offset)
-            return True
+            if isinstance(error, OSError):
+                return True
+            raise
         self._places.append((offset, length))
         self._length += length
         return False
