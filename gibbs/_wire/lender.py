@@ -66,13 +66,13 @@ class Lender:
 
     def pack(self, value: object) -> bytes | Parcel:
         """As `payload.dumps`, with what is large put aside. What is longer than the limit is not copied, only measured."""
-        if self._length:  # an object's own code asks, while it is packed with others: one at a time
+        if self._length > 0:  # an object's own code asks, while it is packed with others: one at a time
             return payload.dumps(value)
         try:
             pickle = payload.dumps(value, self._aside)
-            return self._parcel(pickle) if self._length else pickle
+            return self._parcel(pickle) if self._length > 0 else pickle
         finally:
-            if self._length:
+            if self._length > 0:
                 self._drop()
 
     def _parcel(self, pickle: bytes) -> bytes | Parcel:

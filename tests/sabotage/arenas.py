@@ -70,8 +70,8 @@ OF_ARENAS = (
         (
             Edit(
                 LENDER,
-                "            self._parcels[ref(parcel, self._note)] = [offset for offset, _ in places]\n",
-                "            self._parcels[ref(parcel, self._note)] = []\n",
+                "        self._parcels[ref(parcel, self._note)] = [offset for offset, _ in self._places]\n",
+                "        self._parcels[ref(parcel, self._note)] = []\n",
             ),
         ),
         (
