@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from gibbs._core.pace import WINDOW
 from tests.histories.history import Event, History
 from tests.histories.judge import Judge
 from tests.simulation.history import WorldJudge
@@ -214,7 +215,10 @@ FORGED = {
         ("request 9 began in worker 0.1", put("begun 9 0.1", after="recalled 9 0.1")),
     ],
     "no_worker_has_more_requests_than_it_may": [
-        ("worker 1.2 was sent request 132 while it had", [*TRUE, *(f"sent {n} 1.2" for n in range(100, 133))]),
+        (
+            f"worker 1.2 was sent request {100 + WINDOW} while it had",
+            [*TRUE, *(f"sent {n} 1.2" for n in range(100, 101 + WINDOW))],
+        ),
     ],
     "no_worker_is_sent_a_request_before_it_has_skipped_what_was_taken_back": [
         ("worker 0.1 was sent request 2 and has not skipped [9]", moved("skips 9 0.1", after="sent 2 0.1")),
