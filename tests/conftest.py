@@ -28,10 +28,15 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A shell starts what runs in its background with SIGINT ignored, and children inherit that: no program of ours could be
-# ended by Ctrl-C then.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what runs in its background with SIGINT and SIGQUIT ignored, nohup does so with SIGHUP, and children inherit
+# that: no program of ours could be ended by its terminal then.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 # ----------------------------------------------------------------------------------------------------------- Hypothesis
 
