@@ -13,10 +13,12 @@ from .._wire.borrower import Borrower
 from .._wire.lender import Parcel
 from .._wire.letter import ASIDE, Forged
 from .._wire.messages import ANSWER, CALL, FREED_RESULT, READY
+from .hearsay import open_outcome
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from .._core.ticket import Answer
     from .._wire.arena import Arena
     from ..abc import WorkerProcess
     from .link import Link
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
 class Shelf:
     """What hub and one worker have lent each other, by link id."""
 
-    __slots__ = ("_lent", "_results", "_sees_arguments")
+    __slots__ = ("_lent", "_longest", "_results", "_sees_arguments", "news")
 
     def __init__(self, process: WorkerProcess | None, longest: float) -> None:
         """None: of a worker that is not trusted, which shares no memory. Nor does one that the stream alone reaches."""
         results: Arena | None = getattr(process, "results", None) if process is not None and process.side else None
         self._results = None if results is None else Borrower(results, longest)
+        self.news: list[Any] = [] if self._results is None else self._results.news  # not empty: `send` tells the worker
+        self._longest = longest
         self._lent: dict[int, Parcel] = {}
         self._sees_arguments = False  # until its first message says so
 
@@ -46,7 +50,10 @@ class Shelf:
 
     def send(self, link: Link, link_id: int, payload: Any, *, later: bool) -> None:
         """Send a request, and before it what is free of the worker's own arena. The slots stay lent until it gives them back."""
-        if self._results is not None and self._results.has_news:
+        if type(payload) is bytes and not self.news:  # nearly always
+            link.send(CALL, link_id, payload, later=later)
+            return
+        if self._results is not None:
             for freed in self._results.returned():
                 link.send(FREED_RESULT, freed, later=True)
         if type(payload) is not Parcel:
@@ -70,6 +77,10 @@ class Shelf:
             return self._results.open(link_id, body)
         except Forged as forged:
             raise Violation(f"its result is none: {forged}") from forged
+
+    def outcome(self, kind: int, link_id: int, body: bytes) -> Answer:
+        """What becomes of a request, by this message. Raises Violation."""
+        return open_outcome(kind, self.open(kind, link_id, body), self._longest)
 
     def clear(self) -> None:
         """The worker is gone: nothing is lent any more. Views of its results live on."""

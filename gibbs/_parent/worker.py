@@ -18,9 +18,10 @@ from .._core.ticket import Answer
 from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError
+from .._wire.letter import ASIDE
 from .._wire.messages import FAILURE, FREED_ARGUMENTS, LEAVE, OUTCOMES, READY, SETUP, SKIPPED, UNFIT
 from .arena import Shelf
-from .hearsay import in_words, open_outcome, open_welcome
+from .hearsay import in_words, open_welcome
 from .insist import insist
 from .link import GONE, Link, Message
 from .own import own
@@ -76,7 +77,6 @@ class Worker:
         self.process = process
         self.link = Link(process, max_message=max_message)
         self.shelf = Shelf(process if trusted else None, max_message)
-        self._max_message = max_message
         self._trusted = trusted
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
         self.over: Over | None = None
@@ -260,7 +260,8 @@ class Worker:
         try:
             for kind, link_id, body in messages:
                 if kind in OUTCOMES and self.welcome and self._unwanted is None and self.deadline == math.inf:
-                    answers.append((link_id, Answer(kind == FAILURE, self.shelf.open(kind, link_id, body))))
+                    body = self.shelf.open(kind, link_id, body) if body and body[0] == ASIDE else body
+                    answers.append((link_id, Answer(kind == FAILURE, body)))
                 else:
                     self._take(kind, link_id, body)
         finally:  # also when what came behind them is a lie
@@ -282,8 +283,7 @@ class Worker:
         if kind == SKIPPED:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
-            answer = open_outcome(kind, self.shelf.open(kind, link_id, body), self._max_message)
-            orders = self._dispatcher.answered(self._seat, link_id, answer)
+            orders = self._dispatcher.answered(self._seat, link_id, self.shelf.outcome(kind, link_id, body))
         if self._unwanted is not None and self._unwanted.link_id == link_id:
             self._unwanted = None  # that call is over
             self._alarm.ring()

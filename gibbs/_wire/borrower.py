@@ -26,9 +26,10 @@ class Borrower:
         # By the identity of a view's reference, since a reference to what has no hash has none: itself, and its letter's number.
         self._letters: dict[int, tuple[ref[Any], int]] = {}
         self._views: dict[int, int] = {}  # number → views that live
-        self._gone: list[ref[Any]] = []
-        self._note = self._gone.append  # runs wherever a view dies: in any thread, in the middle of anything
-        self._unread: list[int] = []
+        # What `returned` has to look at: references to views that are gone, and numbers of letters that were not opened. Others
+        # only ask whether it is empty.
+        self.news: list[ref[Any] | int] = []
+        self._note = self.news.append  # runs wherever a view dies: in any thread, in the middle of anything
 
     def open(self, number: int, body: bytes) -> Opened:
         """Views of what the letter speaks of. Raises Forged, and then nothing is borrowed."""
@@ -45,18 +46,17 @@ class Borrower:
 
     def leave(self, number: int) -> None:
         """A letter that will not be opened."""
-        self._unread.append(number)
-
-    @property
-    def has_news(self) -> bool:
-        """Whether `returned` may have something to tell."""
-        return bool(self._gone or self._unread)
+        self.news.append(number)
 
     def returned(self) -> list[int]:
         """The letters of which no view is left, each once."""
-        numbers, self._unread = self._unread, []
-        while self._gone:
-            _, number = self._letters.pop(id(self._gone.pop()))
+        numbers = []
+        while self.news:
+            one = self.news.pop()
+            if isinstance(one, int):
+                numbers.append(one)
+                continue
+            _, number = self._letters.pop(id(one))
             self._views[number] -= 1
             if not self._views[number]:
                 del self._views[number]

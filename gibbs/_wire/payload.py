@@ -56,7 +56,6 @@ def dumps(value: object, aside: Callable[[Any], object] | None = None) -> bytes:
         body = _dumps(value, 5, buffer_callback=aside)
         if body.find(_NAMES_MAIN) < 0:  # half the time of `in`
             return body
-            return body
     except (RecursionError, MemoryError):
         raise  # the second pickler needs more of both
     except Exception as error:  # noqa: BLE001 - picklers raise TypeError, AttributeError, PicklingError; a __reduce__ anything

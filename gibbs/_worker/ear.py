@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class Ear:
     """One worker's way of taking arguments."""
 
-    __slots__ = ("_borrower",)
+    __slots__ = ("_borrower", "news")
 
     def __init__(self, setup: dict[str, Any], arguments: int) -> None:
         self._borrower: Borrower | None = None
+        self.news: list[Any] = []  # not empty: `freed` may have something to say
         if arguments >= 0 and setup.get("arenas"):
             try:
                 arena = Arena(arguments)
@@ -30,6 +31,7 @@ class Ear:
                 return
             arena.close_descriptor()
             self._borrower = Borrower(arena, setup["max_message"])
+            self.news = self._borrower.news
 
     @property
     def sees_arguments(self) -> bool:
@@ -46,11 +48,6 @@ class Ear:
         """These arguments will not be opened."""
         if self._borrower is not None and body[0] == ASIDE:
             self._borrower.leave(link_id)
-
-    @property
-    def has_news(self) -> bool:
-        """Whether `freed` may have something to say."""
-        return self._borrower is not None and self._borrower.has_news
 
     def freed(self) -> list[tuple[int, int]]:
         """The messages that say of which requests no view is left."""

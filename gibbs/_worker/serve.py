@@ -131,7 +131,7 @@ class Service:
             answer = self.answer(link_id, body)
             if answer[0] != SKIPPED:
                 self._pace.took(perf_counter_ns() - began)
-            if self._ear.has_news:
+            if self._ear.news:
                 for one in self._ear.freed():
                     self._channel.send(*one)
             self._channel.send(*answer)

@@ -89,7 +89,7 @@ class Model:
         letter.write_aside = lambda pickle, _: truth(pickle, places)
 
     def gives_back_what_it_was_not_lent(self):
-        Ear.has_news = True
+        Ear.news = [None]
         Ear.freed = lambda self: [(FREED_ARGUMENTS, 1 << 40)]
 
 
