@@ -34,7 +34,7 @@ Message: TypeAlias = tuple[int, int, bytes]
 _LARGE = 1 << 18  # bytes to read or write at once where there are many; memory to read so many is mapped anew each time
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have given SIGPIPE its default back, which would end it
 _SMALL = 1 << 16
-_AT_ONCE = 32  # messages to settle before other tasks have their turn
+_AT_ONCE = 16  # messages to settle before other tasks have their turn
 _MOST_PIECES_LEFT = 64  # more than a socket holds; a grandchild may go on writing for ever
 _SILENCE = 0.05  # seconds without a byte after which the stream of a dead worker is taken to be empty
 

@@ -42,13 +42,18 @@ def readable(sock: socket.socket, act: Callable[[], bool]) -> Readable:
 
 
 class AsyncioReadable:
-    """The twin for asyncio and uvloop. Invariant: `_over` is done, or cancelled, when nothing may be called any more."""
+    """The twin for asyncio and uvloop.
+
+    Invariants: `_over` is done, or cancelled, when nothing may be called any more; while `_goes_on`, the loop will look again
+    by itself, and nobody else does, or each of them would go on too and leave no turn to others.
+    """
 
     def __init__(self, loop: Any, sock: socket.socket, act: Callable[[], bool]) -> None:
         self._loop = loop
         self._fd = sock.fileno()
         self._act = act
         self._over = loop.create_future()
+        self._goes_on = False
 
     async def listen(self) -> NoReturn:
         self._loop.add_reader(self._fd, self.look)
@@ -58,13 +63,18 @@ class AsyncioReadable:
             self._loop.remove_reader(self._fd)
 
     def look(self) -> None:
-        if self._over.done():
+        if self._over.done() or self._goes_on:
             return
         try:
             if self._act():
-                self._loop.call_soon(self.look)
+                self._goes_on = True
+                self._loop.call_soon(self._go_on)
         except Exception as error:  # noqa: BLE001 - raised by `listen`; a Ctrl-C ends the loop
             self._over.set_result(error)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self.look()
 
 
 class TrioReadable:

@@ -99,6 +99,20 @@ async def test_other_tasks_have_their_turn_while_much_is_heard(ear):
     assert len({*seen}) > 10
 
 
+async def test_other_tasks_have_their_turn_while_more_comes_than_can_be_heard(ear):
+    ear.at_once = 1
+    turns = []
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(ear.readable.listen)
+        for _ in range(100):
+            before = len(ear.heard)
+            ear.there.send(b"aaaaa")
+            await anyio.lowlevel.checkpoint()
+            turns.append(len(ear.heard) - before)
+        tg.cancel_scope.cancel()
+    assert max(turns) in (1, 2)
+
+
 @pytest.mark.parametrize("looked", [False, True], ids=["heard", "looked"])
 async def test_what_cannot_be_borne_is_raised_where_somebody_listens(ear, looked):
     async def speak():
