@@ -168,14 +168,13 @@ class Service:
             interrupter.end()
             error = exc  # the model's own doing, unless it was fired
         if interrupter.fired:
-            error = None  # as below
+            error = None  # for the reason below
             self._after_interrupt()
             return SKIPPED, link_id, b""  # whatever the model made of it: nobody waits for this request
         if error is not None:
             body = self._voice.failure(error, stage)
-            error = (
-                None  # its traceback knows this frame: together they would keep the arguments, and what is lent of them
-            )
+            # Its traceback knows this frame: together they would keep the arguments, and what is lent of them.
+            error = None
             return FAILURE, link_id, body
         return self._voice.result(link_id, value)
 
