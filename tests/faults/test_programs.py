@@ -120,7 +120,7 @@ def test_a_fork_has_no_descriptor_that_leads_to_a_worker(start_program):
         forking("""
             theirs = {link for pid in pids for link in links(pid) if link.startswith(("socket:", "pipe:", "/memfd:"))}
             say(sorted(theirs & {*links(os.getpid())}), "anon_inode:[pidfd]" in links(os.getpid()))
-            say([line for line in open("/proc/self/maps") if "gibbs" in line])
+            say([line for line in open("/proc/self/maps") if "memfd:gibbs" in line])
             os._exit(0)
         """)
     )
