@@ -240,7 +240,7 @@ class Naps:
     interruptible = True
 
     def __call__(self, x):
-        time.sleep(0.002)
+        time.sleep(0.05)  # longer than a busy machine keeps the cut waiting
         return x * x
 
 
