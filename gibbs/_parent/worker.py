@@ -287,8 +287,8 @@ class Worker:
         if self._unwanted is not None and self._unwanted.link_id == link_id:
             self._unwanted = None  # that call is over
             self._alarm.ring()
-            if ticket is not None and self.over is None:
-                self._count(ticket, kept=True)
+            if ticket is not None:
+                self._count(ticket, kept=self.over is None)
         self._carry_out(orders)
         if self.deadline < math.inf:
             self._alarm.ring()

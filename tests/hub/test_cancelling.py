@@ -10,6 +10,7 @@ import pytest
 from trio.testing import MockClock
 
 import gibbs
+from gibbs._wire.messages import SKIPPED
 from gibbs.testing import ScriptedLauncher, serve
 
 
@@ -116,6 +117,26 @@ async def test_an_interrupted_worker_is_kept_and_serves_the_next_request(ask, by
         assert await following.outcome() == "two"
         assert worker.kills == 0
         assert (hub.statistics().interrupted, hub.statistics().killed) == (1, 0)
+
+
+async def test_a_cancelled_call_is_counted_once_also_when_its_worker_ends_in_the_moment_of_saying_so(
+    ask, by_hand, begin, side
+):
+    launcher = ScriptedLauncher(by_hand, side=side)
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        worker = launcher.worker()
+        running = await ask(tg, hub.request, 1)
+        call = await begin(worker)
+        running.cancel()
+        await worker.interrupted()
+        (supervisor,) = hub._desk.crew.supervisors
+        supervisor.worker._end(
+            "exited"
+        )  # its end is seen before its last words are heard, and both before any task runs
+        supervisor.worker._take(SKIPPED, call.link_id, b"")
+        while not hub.statistics().restarts:
+            await anyio.sleep(0.01)
+        assert (hub.statistics().interrupted, hub.statistics().killed) == (0, 1)
 
 
 async def test_the_interrupt_is_repeated_until_the_call_unwinds(ask, by_hand, begin, side):
