@@ -331,10 +331,10 @@ class Dispatcher:
         seat.last_link_id = link_id = seat.last_link_id + 1
         ticket.seat = seat
         ticket.link_id = link_id
-        if seat.held:
-            self._ahead += 1
-            seat.held[link_id] = ticket
+        is_alone = not seat.held
+        seat.held[link_id] = ticket
+        if is_alone:
+            self._roster.offer(seat)  # from now on among those that hold something
         else:
-            seat.held[link_id] = ticket
-            self._roster.offer(seat)  # among those that hold something
+            self._ahead += 1
         return Send(seat, link_id, ticket)

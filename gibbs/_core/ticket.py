@@ -1,7 +1,8 @@
 """One request: its states, its legal moves, its end.
 
-Knows nothing of processes, loops or exceptions. The payload stays unopened: bytes, or what stands for them and has a length. Promises that a ticket ends once, that what is
-not in the table raises and changes nothing, and that the hand-over of an end wakes whoever waits exactly once.
+Knows nothing of processes, loops or exceptions. The payload stays unopened: bytes, or what stands for them and has a
+length. Promises that a ticket ends once, that what is not in the table raises and changes nothing, and that the hand-over of
+an end wakes whoever waits exactly once.
 
 | from | move | to |
 | --- | --- | --- |
