@@ -10,9 +10,9 @@ by a `Recall` that is answered with `given_back`: when a call takes long, or whe
 
 Invariants, checked by a state machine after every verb: each live ticket is in exactly one place, the queue or one seat's
 `held`; nothing is assigned to a seat that is not SERVING, that holds its `window` or that has not read what was recalled;
-while a ticket is queued, no seat could take the first of the queue; no seat is INTERRUPTING with nothing to interrupt; no
-abandoned request waits for its turn unless a Recall was ordered; first come, first served; a ticket ends once; after `close`
-none is live.
+while a ticket is queued, no seat could take the first of the queue, or enough is sent ahead; no seat is INTERRUPTING with
+nothing to interrupt; no abandoned request waits for its turn unless a Recall was ordered; first come, first served; a ticket
+ends once; after `close` none is live.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .orders import Interrupt, Order, Recall, Send
-from .pace import UNKNOWN, window_for
+from .pace import ENOUGH, SHORT, UNKNOWN, window_for
 from .queue import Queue
 from .roster import Roster
 from .seat import SeatMove, SeatState
@@ -59,7 +59,7 @@ class Tally:
 class Dispatcher:
     """Matches tickets and seats."""
 
-    def __init__(self, seats: Iterable[Seat]) -> None:
+    def __init__(self, seats: Iterable[Seat], *, enough: int = ENOUGH) -> None:
         self.seats = tuple(seats)
         self.tally = Tally()
         self.closed = False
@@ -67,6 +67,7 @@ class Dispatcher:
         self._arrivals = 0
         self._live = 0  # tickets that have not ended
         self._ahead = 0  # tickets that some seat holds behind another
+        self._enough = enough  # of those, that quick seats do not run dry
         self._roster = Roster()
 
     # ---- what the hub sees
@@ -119,8 +120,8 @@ class Dispatcher:
         self._arrivals += 1
         ticket.number = self._arrivals
         self._live += 1
-        if not self._queue.tickets and (seat := self._roster.find(alone=alone)) is not None:
-            return [self._send(ticket, seat)]
+        if not self._queue.tickets and (seat := self._find(alone=alone)) is not None:
+            return [self._send([ticket], seat)]
         self._queue.append(ticket)  # while others wait, no seat could take it either
         return []
 
@@ -319,22 +320,28 @@ class Dispatcher:
         """
         orders: list[Order] = []
         while (ticket := self._queue.first) is not None:
-            seat = self._roster.find(alone=ticket.returned)
+            seat = self._find(alone=ticket.returned)
             if seat is None:
                 break
-            self._queue.remove(ticket)
-            orders.append(self._send(ticket, seat))
+            share = 1
+            if seat.service_time < SHORT and not ticket.returned:  # the same seat would be found again and again
+                share = max(1, min(seat.window - len(seat.held), self._enough - self._ahead))
+            orders.append(self._send(self._queue.take(share), seat))
         return orders
 
-    def _send(self, ticket: Ticket, seat: Seat) -> Send:
-        ticket.move(_TAKE)
-        seat.last_link_id = link_id = seat.last_link_id + 1
-        ticket.seat = seat
-        ticket.link_id = link_id
-        is_alone = not seat.held
-        seat.held[link_id] = ticket
-        if is_alone:
+    def _find(self, *, alone: bool) -> Seat | None:
+        return self._roster.find(alone=alone, enough=self._ahead >= self._enough)
+
+    def _send(self, tickets: list[Ticket], seat: Seat) -> Send:
+        was_idle = not seat.held
+        first = seat.last_link_id + 1
+        for link_id, ticket in enumerate(tickets, first):
+            ticket.move(_TAKE)
+            ticket.seat = seat
+            ticket.link_id = link_id
+            seat.held[link_id] = ticket
+        seat.last_link_id += len(tickets)
+        self._ahead += len(tickets) - was_idle
+        if was_idle:
             self._roster.offer(seat)  # from now on among those that hold something
-        else:
-            self._ahead += 1
-        return Send(seat, link_id, ticket)
+        return Send(seat, first, tickets)

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class Send(NamedTuple):
-    """Write the ticket's payload to the seat's worker, under this link id."""
+    """Write these tickets' payloads to the seat's worker: the first under this link id, each other under the next."""
 
     seat: Seat
     link_id: int
-    ticket: Ticket
+    tickets: list[Ticket]
 
 
 class Interrupt(NamedTuple):

@@ -2,7 +2,8 @@
 
 Knows seconds and counts, and no worker. `DUE_SOON` is no matter of taste: a caller who stays awake for an answer that
 takes longer steals the CPU from the worker that computes it (in an experiment, calls of 300 µs became half as slow again). A
-worker who is sent more than `AHEAD` seconds of work holds up what others could have done.
+worker who is sent more than `AHEAD` seconds of work holds up what others could have done. `ENOUGH` short calls within `AHEAD` seconds
+are more than twice what a hub can settle: a further worker would find nothing to do, and cost what it takes to wake it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ UNKNOWN = float("inf")  # the service time of a worker that has answered nothing
 WINDOW = 64  # requests that a seat may hold at most
 AHEAD = 0.0005  # seconds of work that a seat may be sent ahead
 SHORT = 50e-6  # seconds; below, it is cheaper to keep one worker busy than to wake another
+ENOUGH = 128  # requests that may be sent ahead altogether before one more worker is woken for short calls
 DUE_SOON = 60e-6  # seconds; below, an answer is worth waiting for without going to sleep
 
 

@@ -6,6 +6,7 @@ Knows arrival numbers. Must never know of seats.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,8 +38,19 @@ class Queue:
         """A new one, whose arrival number is the highest so far."""
         self.tickets[ticket.number] = ticket
 
+    def take(self, at_most: int) -> list[Ticket]:
+        """Remove the first, and those behind it up to one that was returned: that must not be sent behind another."""
+        tickets: list[Ticket] = []
+        for ticket in islice(self.tickets.values(), at_most):
+            if ticket.returned and tickets:
+                break
+            tickets.append(ticket)
+        for ticket in tickets:
+            del self.tickets[ticket.number]
+        return tickets
+
     def remove(self, ticket: Ticket) -> None:
-        """It is sent, or its caller has left."""
+        """Its caller has left."""
         del self.tickets[ticket.number]
 
     def put_back(self, ticket: Ticket) -> None:

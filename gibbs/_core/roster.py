@@ -32,14 +32,15 @@ class Roster:
             stack.pop(seat, None)  # or it would keep its old place
             stack[seat] = None
 
-    def find(self, *, alone: bool) -> Seat | None:
+    def find(self, *, alone: bool, enough: bool = False) -> Seat | None:
         """The seat to send to; with `alone` only one that holds nothing. None if there is none.
 
-        Where calls are short the one that is awake is preferred to one that would have to be woken.
+        Where calls are short the one that is awake is preferred to one that would have to be woken; and with `enough` sent to
+        such seats already, the next waits for one of them.
         """
         busy = None if alone else self._find_roomy()
         if busy is not None and busy.service_time < SHORT:
-            return busy
+            return None if enough else busy
         return self._find_idle() or busy
 
     def _find_idle(self) -> Seat | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from .._core.dispatch import Violation
 from .._wire.borrower import Borrower
-from .._wire.lender import Parcel
 from .._wire.letter import ASIDE, Forged
 from .._wire.messages import ANSWER, CALL, FREED_RESULT, READY
 from .hearsay import open_outcome
@@ -18,10 +17,11 @@ from .hearsay import open_outcome
 if TYPE_CHECKING:
     from typing import Any
 
-    from .._core.ticket import Answer
+    from .._core.ticket import Answer, Ticket
     from .._wire.arena import Arena
+    from .._wire.lender import Parcel
     from ..abc import WorkerProcess
-    from .link import Link
+    from .link import Message
 
 
 class Shelf:
@@ -33,7 +33,9 @@ class Shelf:
         """None: of a worker that is not trusted, which shares no memory. Nor does one that the stream alone reaches."""
         results: Arena | None = getattr(process, "results", None) if process is not None and process.side else None
         self._results = None if results is None else Borrower(results, longest)
-        self.news: list[Any] = [] if self._results is None else self._results.news  # not empty: `send` tells the worker
+        self.news: list[Any] = (
+            [] if self._results is None else self._results.news
+        )  # not empty: `messages` tells the worker
         self._longest = longest
         self._lent: dict[int, Parcel] = {}
         self._sees_arguments = False  # until its first message says so
@@ -48,21 +50,24 @@ class Shelf:
         self._sees_arguments = kind == READY and self.shared and said.get("sees_arguments") is True
         return said
 
-    def send(self, link: Link, link_id: int, payload: Any, *, later: bool) -> None:
-        """Send a request, and before it what is free of the worker's own arena. The slots stay lent until it gives them back."""
-        if type(payload) is bytes and not self.news:  # nearly always
-            link.send(CALL, link_id, payload, later=later)
-            return
-        if self._results is not None:
-            for freed in self._results.returned():
-                link.send(FREED_RESULT, freed, later=True)
-        if type(payload) is not Parcel:
-            link.send(CALL, link_id, payload, later=later)
-        elif self._sees_arguments:
-            self._lent[link_id] = payload
-            link.send(CALL, link_id, payload.body, later=later)
-        else:
-            link.send(CALL, link_id, payload.in_one_piece(), later=later)
+    def messages(self, link_id: int, tickets: list[Ticket]) -> list[Message]:
+        """These requests, from this id on, and before them what is free of the worker's own arena.
+
+        The slots of what they have in the hub's arena are lent until the worker gives them back.
+        """
+        messages: list[Message] = []
+        if self.news and self._results is not None:
+            messages += [(FREED_RESULT, freed, b"") for freed in self._results.returned()]
+        for number, ticket in enumerate(tickets, link_id):
+            body: Any = ticket.payload
+            messages.append((CALL, number, body if type(body) is bytes else self._lend(number, body)))
+        return messages
+
+    def _lend(self, link_id: int, parcel: Parcel) -> bytes:
+        if not self._sees_arguments:
+            return parcel.in_one_piece()
+        self._lent[link_id] = parcel
+        return parcel.body
 
     def given_back(self, link_id: int) -> None:
         """The worker has no view of these arguments any more. Raises Violation if it was not lent them."""

@@ -188,7 +188,7 @@ class Crew:
                 raise AssertionError(f"{order} is for a seat without a worker")
             if isinstance(order, Send):
                 worker.send(order)
-                if not self._ticking and (len(order.seat.held) > 1 or len(order.ticket.payload) > LARGE):
+                if not self._ticking and (len(order.seat.held) > 1 or len(order.tickets[0].payload) > LARGE):
                     self._ticking = True
                     self._sent_something.ring()
             elif isinstance(order, Interrupt):

@@ -74,17 +74,19 @@ class Link:
         """Whether all that was sent has left this process."""
         return not self._outbox
 
-    def send(self, kind: int, link_id: int = 0, body: bytes = b"", *, later: bool = False) -> None:
-        """Send one message, in order, without waiting. To a worker that is gone: nothing, its death arrives by itself.
+    def send(self, kind: int, link_id: int = 0, body: bytes = b"") -> None:
+        """Send one message, in order, without waiting. To a worker that is gone: nothing, its death arrives by itself."""
+        self.send_all([(kind, link_id, body)])
 
-        With `later` it may wait for others that are sent in the same tick, to leave with them in one piece.
-        """
-        if len(body) < _SMALL:
-            self._outbox.append(encode(kind, link_id, body))
-        else:
-            self._outbox += encode_header(kind, link_id, len(body)), body
-        if kind == CALL:
-            self._unoffered += 1
+    def send_all(self, messages: list[Message], *, later: bool = False) -> None:
+        """Send some, as `send` does. With `later` they may wait for others of the same tick, to leave with them in one piece."""
+        for kind, link_id, body in messages:
+            if len(body) < _SMALL:
+                self._outbox.append(encode(kind, link_id, body))
+            else:
+                self._outbox += encode_header(kind, link_id, len(body)), body
+            if kind == CALL:
+                self._unoffered += 1
         if not later:
             self.flush()
         elif not self._corked:
@@ -169,7 +171,8 @@ class Link:
     async def listen(self, hear: Callable[[list[Message]], None]) -> None:
         """Give to `hear` the messages that come, as they come. Raises one of GONE, FrameError, or what `hear` raises.
 
-        What `hear` sends goes out together, when it returns. After so many messages other tasks have their turn.
+        After so many messages other tasks have their turn. What `hear` sends goes out when it has all that came, in one piece:
+        each write may wake a worker, which then takes the CPU.
         """
 
         def hear_some() -> bool:
@@ -199,7 +202,7 @@ class Link:
             hear(messages)
         finally:
             self._corked = False
-            if self._outbox:
+            if self._outbox and not self._heard:
                 self.flush()
         if self._reader.broken is not None and not self._heard:
             raise self._reader.broken

@@ -97,8 +97,9 @@ class Worker:
     # ---- what others tell it, synchronously
 
     def send(self, order: Send) -> None:
-        """Write a request: at once to a worker that has nothing, else with others."""
-        self.shelf.send(self.link, order.link_id, order.ticket.payload, later=len(self._seat.held) > 1)
+        """Write requests: at once to a worker that has nothing, else with others."""
+        seat, link_id, tickets = order
+        self.link.send_all(self.shelf.messages(link_id, tickets), later=len(seat.held) > len(tickets))
 
     def recall(self) -> list[int]:
         """Have back what the worker has not begun, whatever it says of its claims. Returns the link ids."""
@@ -253,8 +254,7 @@ class Worker:
 
     def _hear(self, messages: list[Message]) -> None:
         """What came in one piece."""
-        service_time = self.link.service_time
-        if service_time != self._seat.service_time:
+        if (service_time := self.link.service_time) != self._seat.service_time:
             self._carry_out(self._dispatcher.paced(self._seat, service_time))
         answers: list[tuple[int, Answer]] = []
         try:

@@ -90,7 +90,7 @@ def test_an_interrupted_seat_takes_the_next_request_when_its_call_is_over_and_no
     first, second = submit(dispatcher, 2)
     assert dispatcher.withdraw(first) == [Interrupt(seat, 1, "interrupt")]
     assert second.state == "queued"
-    assert dispatcher.skipped(seat, 1) == [Send(seat, 2, second)]
+    assert dispatcher.skipped(seat, 1) == [Send(seat, 2, [second])]
 
 
 def test_an_abandoned_call_that_may_finish_keeps_its_seat_until_it_has():
@@ -99,7 +99,7 @@ def test_an_abandoned_call_that_may_finish_keeps_its_seat_until_it_has():
     assert dispatcher.withdraw(first) == [Recall(seat)]
     assert dispatcher.given_back(seat, []) == [], "it has begun"
     assert second.state == "queued"
-    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 2, second)]
+    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 2, [second])]
     assert (first.state, first.outcome) == ("cancelled", None)
 
 
@@ -125,7 +125,7 @@ def test_an_id_given_back_twice_in_one_breath_is_taken_back_once():
     first, second = submit(dispatcher, 2)
     assert dispatcher.given_back(seat, [2, 2]) == []
     assert [*seat.held.values()] == [first]
-    assert dispatcher.skipped(seat, 2) == [Send(seat, 3, second)]
+    assert dispatcher.skipped(seat, 2) == [Send(seat, 3, [second])]
 
 
 def test_the_id_of_a_neighbours_request_is_a_violation():
@@ -165,7 +165,7 @@ def test_what_had_begun_is_lost_and_what_had_not_goes_back_to_its_old_place():
     assert [first.outcome, second.outcome] == [Lost(death, True)] * 2
     assert [third.state, fourth.state, fifth.state] == ["queued"] * 3
     assert dispatcher.oldest is third
-    assert restart(dispatcher, seat) == [Send(seat, 5, third)]
+    assert restart(dispatcher, seat) == [Send(seat, 5, [third])]
 
 
 def test_without_a_page_all_that_was_sent_may_have_run():
@@ -179,7 +179,7 @@ def test_a_request_that_dies_twice_unbegun_is_lost_with_the_promise_that_it_has_
     dispatcher, seat = serving()
     (ticket,) = submit(dispatcher, 1)
     crash(dispatcher, seat, begun=0)
-    assert restart(dispatcher, seat) == [Send(seat, 2, ticket)]
+    assert restart(dispatcher, seat) == [Send(seat, 2, [ticket])]
     death, _ = crash(dispatcher, seat, begun=1)  # the other worker's evidence is not this one's
     assert ticket.outcome == Lost(death, False)
 
@@ -189,7 +189,7 @@ def test_a_give_back_is_no_death():
     (ticket,) = submit(dispatcher, 1)
     for again in range(2, 5):
         assert dispatcher.given_back(seat, [again - 1]) == []
-        assert dispatcher.skipped(seat, again - 1) == [Send(seat, again, ticket)]
+        assert dispatcher.skipped(seat, again - 1) == [Send(seat, again, [ticket])]
     crash(dispatcher, seat, begun=0)
     assert ticket.state == "queued"
 
@@ -200,8 +200,8 @@ def test_several_that_go_back_stand_in_the_order_of_arrival_whoever_held_them():
     crash(dispatcher, first.seat, begun=0)
     crash(dispatcher, second.seat, begun=0)
     assert [*dispatcher._queue] == [first, second, third]
-    assert restart(dispatcher, right)[0].ticket is first
-    assert restart(dispatcher, left)[0].ticket is second
+    assert restart(dispatcher, right)[0].tickets[0] is first
+    assert restart(dispatcher, left)[0].tickets[0] is second
 
 
 def one_returned_while_another_runs(*, window):
@@ -218,7 +218,7 @@ def test_a_returned_request_waits_for_an_empty_seat_and_the_younger_wait_behind_
     (younger,) = submit(dispatcher, 1)
     assert [returned.state, younger.state] == ["queued", "queued"], "there is room, but no empty seat"
     assert not dispatcher.has_room(0), "nor would the next one be sent"
-    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 2, returned), Send(seat, 3, younger)]
+    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 2, [returned]), Send(seat, 3, [younger])]
 
 
 def test_the_last_words_of_a_condemned_worker_still_count():
@@ -233,7 +233,7 @@ def test_the_last_words_of_a_condemned_worker_still_count():
 def test_a_queued_request_that_leaves_makes_way_for_the_one_behind_it():
     dispatcher, seat, returned = one_returned_while_another_runs(window=2)
     (younger,) = submit(dispatcher, 1)
-    assert dispatcher.withdraw(returned) == [Send(seat, 2, younger)]
+    assert dispatcher.withdraw(returned) == [Send(seat, 2, [younger])]
 
 
 def test_close_refuses_all_and_cleans_up_what_runs():
@@ -278,7 +278,7 @@ def test_an_interrupted_seat_with_room_takes_nothing():
     (second,) = submit(dispatcher, 1)
     assert second.state == "queued"
     assert not dispatcher.has_room(0)
-    assert dispatcher.skipped(seat, 1) == [Send(seat, 2, second)]
+    assert dispatcher.skipped(seat, 1) == [Send(seat, 2, [second])]
 
 
 def test_what_an_interrupted_seat_gives_back_goes_to_another_at_once():
@@ -287,7 +287,7 @@ def test_what_an_interrupted_seat_gives_back_goes_to_another_at_once():
     first, second = submit(dispatcher, 2)
     dispatcher.withdraw(first)
     assert restart(dispatcher, other) == []
-    assert dispatcher.given_back(seat, [2]) == [Send(other, 1, second)]
+    assert dispatcher.given_back(seat, [2]) == [Send(other, 1, [second])]
 
 
 def test_what_a_dead_worker_had_not_begun_goes_to_another_at_once():
@@ -296,7 +296,7 @@ def test_what_a_dead_worker_had_not_begun_goes_to_another_at_once():
     seat = ticket.seat
     (other,) = {*dispatcher.seats} - {seat}
     _, orders = crash(dispatcher, seat, begun=0)
-    assert orders == [Send(other, 1, ticket)]
+    assert orders == [Send(other, 1, [ticket])]
 
 
 def test_who_waits_for_the_release_of_a_seat_is_told_when_it_lets_go():
@@ -320,7 +320,7 @@ def test_what_was_given_back_is_sent_again_when_it_has_been_skipped_and_not_befo
     assert (second.state, third.state, seat.recalled) == ("queued", "queued", {2, 3})
     assert dispatcher.answered(seat, 1, YES) == [], "the worker would take what is sent now for what was recalled"
     assert dispatcher.skipped(seat, 2) == []
-    assert dispatcher.skipped(seat, 3) == [Send(seat, 4, second), Send(seat, 5, third)]
+    assert dispatcher.skipped(seat, 3) == [Send(seat, 4, [second]), Send(seat, 5, [third])]
     assert first.outcome == YES
 
 
@@ -335,7 +335,7 @@ def test_nothing_is_sent_to_a_seat_that_has_not_read_what_was_recalled(window):
     assert not seat.held
     assert dispatcher.skipped(seat, 1) == []
     orders = dispatcher.skipped(seat, 2)
-    assert [order.ticket for order in orders] == [first, second, third][:window]
+    assert [ticket for order in orders for ticket in order.tickets] == [first, second, third][:window]
 
 
 def test_what_is_given_back_goes_to_a_seat_that_has_room_at_once():
@@ -344,7 +344,7 @@ def test_what_is_given_back_goes_to_a_seat_that_has_room_at_once():
     seat = first.seat
     assert second.seat is seat
     (other,) = {*dispatcher.seats} - {seat}
-    assert dispatcher.given_back(seat, [2]) == [Send(other, 1, second)]
+    assert dispatcher.given_back(seat, [2]) == [Send(other, 1, [second])]
 
 
 def test_a_head_that_is_there_at_two_ticks_holds_up_what_is_behind_it():
@@ -406,15 +406,15 @@ def test_a_seat_that_was_held_up_is_sent_ahead_again_when_it_has_been_measured()
     dispatcher.given_back(seat, [2, 3])
     dispatcher.skipped(seat, 2)
     dispatcher.skipped(seat, 3)
-    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 4, second)], "one at a time, until it is known"
-    assert dispatcher.paced(seat, seconds_for(2)) == [Send(seat, 5, third)]
+    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 4, [second])], "one at a time, until it is known"
+    assert dispatcher.paced(seat, seconds_for(2)) == [Send(seat, 5, [third])]
     assert first.outcome == YES
 
 
 def test_a_wider_window_is_filled_from_the_queue():
     dispatcher, seat = serving()
     _, second, third, fourth = submit(dispatcher, 4)
-    assert dispatcher.paced(seat, seconds_for(3)) == [Send(seat, 2, second), Send(seat, 3, third)]
+    assert dispatcher.paced(seat, seconds_for(3)) == [Send(seat, 2, [second]), Send(seat, 3, [third])]
     assert fourth.state == "queued"
 
 
@@ -441,7 +441,7 @@ def test_a_page_that_tells_a_pace_before_the_model_is_built_makes_no_room():
     (ticket,) = submit(dispatcher, 1)
     dispatcher.launch(seat)
     assert dispatcher.paced(seat, seconds_for(QUICK)) == []
-    assert dispatcher.ready(seat, on_cancel="kill") == [Send(seat, 1, ticket)]
+    assert dispatcher.ready(seat, on_cancel="kill") == [Send(seat, 1, [ticket])]
 
 
 def test_who_leaves_from_behind_another_is_taken_back_before_it_begins():
@@ -451,7 +451,7 @@ def test_who_leaves_from_behind_another_is_taken_back_before_it_begins():
     assert dispatcher.given_back(seat, [2, 3]) == []
     assert [first.state, second.state, third.state] == ["sent", "cancelled", "queued"]
     assert dispatcher.skipped(seat, 2) == []
-    assert dispatcher.skipped(seat, 3) == [Send(seat, 4, third)]
+    assert dispatcher.skipped(seat, 3) == [Send(seat, 4, [third])]
     assert [*seat.held.values()] == [first, third]
 
 
@@ -460,7 +460,7 @@ def test_a_lone_call_that_may_finish_is_taken_back_if_it_has_not_begun():
     first, second = submit(dispatcher, 2)
     assert dispatcher.withdraw(first) == [Recall(seat)]
     assert dispatcher.given_back(seat, [1]) == []
-    assert dispatcher.skipped(seat, 1) == [Send(seat, 2, second)]
+    assert dispatcher.skipped(seat, 1) == [Send(seat, 2, [second])]
 
 
 def test_an_interrupted_call_that_had_not_begun_may_be_taken_back_with_those_behind_it():
@@ -469,7 +469,7 @@ def test_an_interrupted_call_that_had_not_begun_may_be_taken_back_with_those_beh
     assert dispatcher.withdraw(first) == [Interrupt(seat, 1, "interrupt"), Recall(seat)]
     assert dispatcher.given_back(seat, [1, 2]) == []
     assert (seat.state, seat.held, second.state) == ("serving", {}, "queued")
-    assert skip_all(dispatcher, seat) == [Send(seat, 3, second)]
+    assert skip_all(dispatcher, seat) == [Send(seat, 3, [second])]
 
 
 def test_who_leaves_from_behind_an_interrupted_call_asks_for_nothing_more():
@@ -538,7 +538,7 @@ def test_what_was_recalled_dies_with_its_worker():
     crash(dispatcher, seat, begun=1)
     assert not seat.recalled
     assert first.state == "lost"
-    assert restart(dispatcher, seat) == [Send(seat, 3, second)]
+    assert restart(dispatcher, seat) == [Send(seat, 3, [second])]
 
 
 def test_short_calls_are_packed_onto_a_worker_that_is_awake():
@@ -561,6 +561,41 @@ def test_a_full_worker_is_not_packed():
     assert seats[:QUICK] == [seats[0]] * QUICK
     assert seats[QUICK:] == [seats[QUICK]] * QUICK + [None]
     assert seats[0] is not seats[QUICK]
+
+
+def test_where_calls_are_short_a_seat_is_filled_by_one_order():
+    dispatcher, seat = serving()
+    _, *others = submit(dispatcher, QUICK + 3)
+    assert dispatcher.paced(seat, seconds_for(QUICK)) == [Send(seat, 2, others[: QUICK - 1])]
+    dispatcher.answered(seat, 1, YES)
+    assert [*seat.held.values()] == others[:QUICK]
+
+
+def test_a_returned_request_is_not_sent_behind_another_by_the_same_order():
+    dispatcher, left, right = serving(2)
+    first, returned = submit(dispatcher, 2)
+    if first.seat is right:
+        left, right = right, left
+    crash(dispatcher, right, begun=0)
+    dispatcher.paced(left, seconds_for(QUICK))
+    dispatcher.given_back(left, [1])
+    assert dispatcher.skipped(left, 1) == [Send(left, 2, [first])]
+    assert dispatcher.oldest is returned
+
+
+def test_enough_short_calls_are_sent_ahead_and_no_further_worker_is_woken_for_more():
+    dispatcher = Dispatcher([Seat(index) for index in range(3)], enough=QUICK + 1)
+    for seat in dispatcher.seats:
+        dispatcher.launch(seat)
+        dispatcher.ready(seat, on_cancel="kill")
+        dispatcher.paced(seat, seconds_for(QUICK))
+    tickets = submit(dispatcher, 3 * QUICK)
+    held = [len(seat.held) for seat in dispatcher.seats]
+    assert sorted(held) == [0, 3, QUICK], "the second is full enough"
+    assert dispatcher.has_queue
+    assert dispatcher.oldest is tickets[QUICK + 3]
+    (full,) = (seat for seat in dispatcher.seats if len(seat.held) == QUICK)
+    assert dispatcher.answered(full, 1, YES) == [Send(full, QUICK + 1, [tickets[QUICK + 3]])]
 
 
 def test_no_window_is_wider_than_the_widest():
@@ -605,7 +640,7 @@ def test_several_answers_are_settled_before_their_room_is_offered():
     dispatcher, seat = serving(window=2)
     first, second, third, fourth = submit(dispatcher, 4)
     orders = dispatcher.answered_all(seat, [(1, YES), (2, Answer(True, b"no"))])
-    assert orders == [Send(seat, 3, third), Send(seat, 4, fourth)]
+    assert orders == [Send(seat, 3, [third]), Send(seat, 4, [fourth])]
     assert (first.outcome, second.outcome) == (YES, Answer(True, b"no"))
     assert (dispatcher.tally.done, dispatcher.tally.failed) == (1, 1)
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 
 from gibbs import RestartPolicy
 from gibbs._core.dispatch import LARGE, Violation
-from gibbs._core.pace import WINDOW
+from gibbs._core.pace import ENOUGH, WINDOW
 from gibbs._core.ticket import Answer
 from gibbs._wire.frames import HEADER_SIZE, encode_header
 from gibbs._wire.messages import ANSWER, CALL, FAILURE, SKIPPED
@@ -54,10 +54,11 @@ class DispatcherMachine(AfterEachStep):
         max_pending=FEW_OR_NO_LIMIT,
         policy=POLICIES,
         chance=st.sampled_from([0.0, 0.25, 0.99]),
+        enough=st.sampled_from([1, 3, 10, ENOUGH, ENOUGH]),
     )
-    def open(self, models, window, max_pending, policy, chance):
+    def open(self, models, window, max_pending, policy, chance, enough):
         in_band = [one for _, one in models]
-        self.hub = PlainHub(in_band, max_pending=max_pending, policy=policy, chance=chance)
+        self.hub = PlainHub(in_band, max_pending=max_pending, policy=policy, chance=chance, enough=enough)
         for place, (on_cancel, _) in zip(self.hub.places, models, strict=True):
             if on_cancel is not None:
                 self.hub.launch(place)

@@ -92,6 +92,22 @@ def test_a_busy_seat_is_preferred_to_an_idle_one_if_its_calls_are_short(service_
         assert made.find(alone=False) is (busy if packed else idle)
 
 
+@pytest.mark.parametrize("awake", [True, False])
+def test_when_enough_is_sent_to_quick_seats_nobody_is_woken_for_more(awake):
+    busy, idle = seat(0, holds=1 + 3 * (not awake), service_time=0.0), seat(1)
+    made = roster(busy, idle)
+    assert made.find(alone=False, enough=True) is (None if awake else idle)
+    assert made.find(alone=True, enough=True) is idle
+
+
+def test_calls_that_are_longer_are_never_enough():
+    busy, idle = seat(0, holds=1, service_time=LONGER), seat(1)
+    made = roster(busy, idle)
+    assert made.find(alone=False, enough=True) is idle
+    change(idle, holds=4)
+    assert made.find(alone=False, enough=True) is busy
+
+
 def test_a_seat_that_has_become_idle_is_not_taken_for_one_that_is_awake():
     awake, idle = seat(0, holds=1, service_time=0.0), seat(1, holds=1, service_time=0.0)
     made = roster(awake, idle)
@@ -141,12 +157,14 @@ class PlainRoster:
         if seat.has_room:
             self.seats = [*(one for one in self.seats if one is not seat), seat]
 
-    def find(self, *, alone):
+    def find(self, *, alone, enough=False):
         idle = next((one for one in reversed(self.seats) if one.has_room and not one.held), None)
         busy = next((one for one in reversed(self.seats) if one.has_room and one.held), None)
         if alone:
             return idle
-        return busy if busy is not None and busy.service_time < SHORT else idle or busy
+        if busy is not None and busy.service_time < SHORT:
+            return None if enough else busy
+        return idle or busy
 
 
 @given(
@@ -183,4 +201,5 @@ def test_whatever_happens_to_seats_that_are_offered_the_right_one_is_found(windo
         made.offer(one)
         plain.offer(one)
     for alone in (True, False):
-        assert made.find(alone=alone) is plain.find(alone=alone)
+        for enough in (True, False):
+            assert made.find(alone=alone, enough=enough) is plain.find(alone=alone, enough=enough)

@@ -14,6 +14,11 @@ class Follower:
     places: list[Place]
     queue: list[Request]  # sorted by number
     dispatcher: Dispatcher
+    enough: int
+
+    @property
+    def ahead(self) -> int:
+        return sum(place.ahead for place in self.places)
 
     def _give_back(self, place, link_ids):
         for link_id in link_ids:
@@ -36,7 +41,9 @@ class Follower:
         for place in self.places:
             assert place.state != "serving" or place.to_clean_up is None, "nobody cleans up"
         if self.queue:
-            assert not any(place.could_take(self.queue[0]) for place in self.places), "room was not used"
+            could = [place for place in self.places if place.could_take(self.queue[0])]
+            awake = any(place.held and place.service_time < SHORT for place in could)
+            assert not could or (self.ahead >= self.enough and awake), "room was not used"
 
     def _done(self, orders, *, ticks=False):
         """All of one list, but for its recalls: whose they are."""
@@ -75,9 +82,15 @@ class Follower:
         return recalls
 
     def _sent(self, place, order):
+        """One order is as good as one for each of its tickets."""
+        assert order.tickets
+        for link_id, ticket in enumerate(order.tickets, order.link_id):
+            self._one_sent(place, link_id, ticket)
+
+    def _one_sent(self, place, link_id, ticket):
         request = self.queue.pop(0)
-        assert order.ticket is request.ticket, "not the first of the queue"
-        assert order.ticket.payload == request.payload, "its payload is gone"
+        assert ticket is request.ticket, "not the first of the queue"
+        assert ticket.payload == request.payload, "its payload is gone"
         assert not request.begun, "sent again after it had begun"
         assert request.deaths < 2, "sent a third time"
         assert place.could_take(request)
@@ -87,9 +100,11 @@ class Follower:
             assert not idle, "it would have been run at once elsewhere"
         if not place.held:
             assert not busy or any(other.service_time >= SHORT for other in busy), "one was awake"
-        assert order.link_id > max(place.ids, default=0)
-        place.ids.append(order.link_id)
-        place.held[order.link_id] = request
+        if self.ahead >= self.enough:
+            assert not busy or any(other.service_time >= SHORT for other in busy), "enough was sent ahead"
+        assert link_id > max(place.ids, default=0)
+        place.ids.append(link_id)
+        place.held[link_id] = request
         request.state = "sent"
         request.sent += 1
 

@@ -76,7 +76,7 @@ class AfterEachStep(RuleBasedStateMachine):
         hub, dispatcher = self.hub, self.hub.dispatcher
         assert [ticket.number for ticket in dispatcher._queue] == [request.number for request in hub.queue]
         assert [*dispatcher._queue] == [request.ticket for request in hub.queue]
-        ahead = sum(place.ahead for place in hub.places)
+        ahead = hub.ahead
         assert dispatcher.waiting == hub.waiting == len(hub.queue) + ahead
         assert dispatcher.sends_ahead == (ahead > 0)
         large = any(len(r.ticket.payload) > LARGE for place in hub.places for r in place.held.values())
