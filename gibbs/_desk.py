@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
@@ -45,6 +45,8 @@ class Desk:
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
         results = crew.options.results
+        self._is_bounded = crew.options.max_pending != math.inf
+        self._longest = crew.options.max_message
         self._loads: Callable[[Any], Any] = letter.loads if results is None else _safely(results)
         self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
         self._loop = running_loop()
@@ -62,8 +64,7 @@ class Desk:
         crew, loop = self.crew, self._loop
         try:
             self.check_place()
-            self._check_open()
-            self._check_method(method)
+            self._check(method)
             ticket = Ticket(self._pack((method, args, kwargs)), on_cancel=options.on_cancel, created=loop.now())
         except BaseException:
             await checkpoint()
@@ -93,9 +94,9 @@ class Desk:
 
     def _pack(self, call: tuple[str, tuple[Any, ...], dict[str, Any]]) -> bytes | Parcel:
         """The arguments as they are now. Nobody but the ticket keeps them: it lets them go when its call has begun."""
-        body, limit = self._dumps(call), self.crew.options.max_message
-        if len(body) > limit:
-            raise MessageTooLarge(self.crew.options.name, "request", len(body), limit)
+        body = self._dumps(call)
+        if len(body) > self._longest:
+            raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
         return body
 
     async def _stay_awake(self, ticket: Ticket) -> None:
@@ -108,9 +109,8 @@ class Desk:
 
     def _submit(self, ticket: Ticket) -> None:
         dispatcher = self.crew.dispatcher
-        limit = self.crew.options.max_pending
-        may_wait = limit == math.inf or dispatcher.waiting < limit
-        orders = dispatcher.submit(ticket, alone=not may_wait)
+        must_not_wait = self._is_bounded and dispatcher.waiting >= self.crew.options.max_pending
+        orders = dispatcher.submit(ticket, alone=must_not_wait)
         if orders:
             self.crew.carry_out(orders)
 
@@ -180,21 +180,18 @@ class Desk:
                 f"AnyIO started, use anyio.from_thread.run(hub.request, x)"
             )
 
-    def _check_open(self) -> None:
+    def _check(self, method: str) -> None:
+        """Refuse what cannot be asked, or cannot be asked now."""
         crew = self.crew
         if crew.closed is not None:
             raise crew.refusal()
-        limit = crew.options.max_pending
-        if limit != math.inf and not crew.dispatcher.has_room(limit):
+        if self._is_bounded and not crew.dispatcher.has_room(crew.options.max_pending):
             raise HubOverloaded(crew.options.name, crew.dispatcher.waiting)
+        # Until a worker was ready nobody knows; what comes is refused by the worker.
+        if crew.methods is not None and (kind := crew.methods.get(method or "__call__")) != "plain":
+            self._refuse_method(method, kind)
 
-    def _check_method(self, name: str) -> None:
-        methods = self.crew.methods
-        if methods is None:  # no worker was ready so far; what comes is refused by the worker
-            return
-        kind = methods.get(name or "__call__")
-        if kind == "plain":
-            return
+    def _refuse_method(self, name: str, kind: str | None) -> NoReturn:
         if kind is None and not name:
             raise TypeError(f"the model of the hub {self.crew.options.name!r} cannot be called: use hub.method(...)")
         if kind is None:

@@ -188,15 +188,16 @@ class Dispatcher:
 
     def answered_all(self, seat: Seat, answers: Iterable[tuple[int, Answer]]) -> list[Order]:
         """The worker answered several requests; its room is offered once, when all are settled. Raises Violation."""
+        tally = self.tally
         for link_id, answer in answers:
             ticket = self._held(seat, link_id)
             self._let_go(seat, ticket)
             if not ticket.ended:
                 self._end(ticket, _ANSWER, answer)
                 if answer.failed:
-                    self.tally.failed += 1
+                    tally.failed += 1
                 else:
-                    self.tally.done += 1
+                    tally.done += 1
         return self._changed(seat)
 
     def skipped(self, seat: Seat, link_id: int) -> list[Order]:

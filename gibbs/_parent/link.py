@@ -21,7 +21,7 @@ from anyio.lowlevel import checkpoint
 from .._core.pace import UNKNOWN
 from .._wire.frames import FrameReader, encode, encode_header
 from .._wire.messages import CALL, CANCEL, INTERRUPT, TO_HUB
-from .readable import Readable, readable
+from .readable import Readable, most_at_once, readable
 from .waiter import Alarm
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ Message: TypeAlias = tuple[int, int, bytes]
 _LARGE = 1 << 18  # bytes to read or write at once where there are many; memory to read so many is mapped anew each time
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have given SIGPIPE its default back, which would end it
 _SMALL = 1 << 16
-_AT_ONCE = 16  # messages to settle before other tasks have their turn
 _MOST_PIECES_LEFT = 64  # more than a socket holds; a grandchild may go on writing for ever
 _SILENCE = 0.05  # seconds without a byte after which the stream of a dead worker is taken to be empty
 
@@ -57,6 +56,7 @@ class Link:
         self._reader = FrameReader(TO_HUB, limit=max_message)
         self._outbox: deque[bytes | memoryview] = deque()
         self._heard: list[Message] = []  # what came, and nobody was told yet
+        self._most = 1  # messages to tell before other tasks have their turn
         self._piece = _SMALL
         self._more = Alarm()
         self._readable: Readable | None = None  # once somebody listens
@@ -181,6 +181,7 @@ class Link:
             self._tell(hear)
             return bool(self._heard)
 
+        self._most = most_at_once()
         if self._socket is not None:
             self._readable = readable(self._socket, hear_some)
             await self._readable.listen()
@@ -196,7 +197,7 @@ class Link:
             self._readable.look()
 
     def _tell(self, hear: Callable[[list[Message]], None]) -> None:
-        messages, self._heard = self._heard[:_AT_ONCE], self._heard[_AT_ONCE:]
+        messages, self._heard = self._heard[: self._most], self._heard[self._most :]
         self._corked = True
         try:
             hear(messages)

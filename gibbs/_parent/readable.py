@@ -41,6 +41,15 @@ def readable(sock: socket.socket, act: Callable[[], bool]) -> Readable:
     return TrioReadable(trio.lowlevel, sock, act)
 
 
+def most_at_once() -> int:
+    """How many answers may be settled on this loop before others have their turn: each makes a caller go on, too.
+
+    On asyncio's own loop a task whose time has come runs in the third pass from then on, elsewhere in the first or second.
+    """
+    native: Any = current_token().native_token
+    return 6 if hasattr(native, "_run_once") else 10
+
+
 class AsyncioReadable:
     """The twin for asyncio and uvloop.
 

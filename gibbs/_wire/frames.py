@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from struct import Struct
 
-_HEADER = Struct("<2sBBQQ")
+_HEADER = Struct("<4sQQ")  # magic, version and kind; link id; length
 _MAGIC = b"gB"
 _VERSION = 1
+_STARTS = {kind: _MAGIC + bytes((_VERSION, kind)) for kind in range(256)}
 HEADER_SIZE = _HEADER.size
 _NO_LIMIT = (1 << 64) - 1  # what a header can say
 
@@ -23,12 +24,12 @@ class FrameError(Exception):
 
 def encode(kind: int, link_id: int, body: bytes = b"") -> bytes:
     """One small message as one piece of bytes."""
-    return _HEADER.pack(_MAGIC, _VERSION, kind, link_id, len(body)) + body
+    return _HEADER.pack(_STARTS[kind], link_id, len(body)) + body
 
 
 def encode_header(kind: int, link_id: int, length: int) -> bytes:
     """The header alone, for a body that is too large to be copied behind it."""
-    return _HEADER.pack(_MAGIC, _VERSION, kind, link_id, length)
+    return _HEADER.pack(_STARTS[kind], link_id, length)
 
 
 class FrameReader:
@@ -41,7 +42,7 @@ class FrameReader:
     __slots__ = ("_buffer", "_head", "_kinds", "_limit", "_missing", "broken")
 
     def __init__(self, kinds: frozenset[int], *, limit: float = _NO_LIMIT) -> None:
-        self._kinds = kinds
+        self._kinds = {_STARTS[kind]: kind for kind in kinds}
         self._limit = limit
         self._buffer: list[bytes] = []
         self._head: tuple[int, int] | None = None
@@ -74,8 +75,9 @@ class FrameReader:
             data = self._buffer.pop() + data
         end = len(data)
         while start + HEADER_SIZE <= end:
-            magic, version, kind, link_id, length = _HEADER.unpack_from(data, start)
-            if magic != _MAGIC or version != _VERSION or kind not in self._kinds or length > self._limit:
+            beginning, link_id, length = _HEADER.unpack_from(data, start)
+            kind = self._kinds.get(beginning)
+            if kind is None or length > self._limit:
                 self.broken = FrameError(f"not a message: {data[start : start + HEADER_SIZE]!r}")
                 if not messages:
                     raise self.broken

@@ -10,16 +10,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._wire.page import Page
 
+_FINE = 16  # a change by less than one part of so many is not worth telling
 _LONG = 2_000_000  # nanoseconds: longer is not told apart, so that one slow call is not remembered for hundreds of quick ones
 
 
 class Pace:
     """The estimate, and the page on which the hub reads it."""
 
-    __slots__ = ("_page", "estimate")
+    __slots__ = ("_page", "_told", "estimate")
 
     def __init__(self, page: Page) -> None:
         self._page = page
+        self._told = 0
         self.estimate = 0  # nanoseconds; 0: nothing was measured yet
 
     def took(self, nanoseconds: int) -> None:
@@ -31,4 +33,5 @@ class Pace:
             self.estimate = nanoseconds or 1
         else:
             self.estimate = (7 * known + nanoseconds) // 8 or 1
-        self._page.pace = self.estimate
+        if abs(self.estimate - self._told) * _FINE > self._told:  # the hub looks at a seat again when it is told anew
+            self._page.pace = self._told = self.estimate

@@ -9,7 +9,8 @@ import anyio
 import pytest
 from anyio.abc import UNIXSocketStream
 
-from gibbs._parent.link import _AT_ONCE, Link
+from gibbs._parent.link import Link
+from gibbs._parent.readable import most_at_once
 from gibbs._wire.frames import HEADER_SIZE, encode
 from gibbs._wire.messages import ANSWER, CALL
 
@@ -35,7 +36,7 @@ def arrived(there):
 async def test_what_is_sent_while_a_piece_is_told_leaves_when_all_of_it_is_told(ends):
     """To a worker that would wake for the first of it, work it off and sleep again, again and again."""
     link, there = ends
-    count = 3 * _AT_ONCE
+    count = 3 * most_at_once()
     told, left = [], []
 
     def hear(messages):
