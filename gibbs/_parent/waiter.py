@@ -14,7 +14,7 @@ from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
 
 class Waiter(Protocol):
@@ -45,6 +45,17 @@ class AsyncioWaiter:
             self._future.set_result(None)
 
 
+class _AtOnce:
+    """What is over before it is waited for."""
+
+    def __await__(self) -> Generator[None]:
+        return
+        yield
+
+
+_AT_ONCE = _AtOnce()
+
+
 class TrioWaiter:
     """The twin for Trio: the task itself is rescheduled.
 
@@ -58,11 +69,12 @@ class TrioWaiter:
         self._task: Any = None
         self._woken = False
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[None]:
         if self._woken:
-            return
+            return _AT_ONCE
         self._task = self._lowlevel.current_task()
-        await self._lowlevel.wait_task_rescheduled(self._abort)
+        waiting: Awaitable[None] = self._lowlevel.wait_task_rescheduled(self._abort)
+        return waiting
 
     def _abort(self, _raise_cancel: object) -> Any:
         self._task = None
