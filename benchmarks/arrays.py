@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.record import Record
 
 MUST = {1: 4.0, 32: 12.0, 128: 20.0}  # MB: times faster than anyio.to_process
-CALLS = {1: 20, 32: 3, 128: 2}
+CALLS = {1: 100, 32: 3, 128: 2}
 OTHERS = 32  # MB of what is measured of other kinds
 AIM = 2.0  # plain copies at 128 MB
 
@@ -152,7 +152,7 @@ def measure(loop: str, plan: Plan, record: Record) -> None:
 
 
 def main() -> int:
-    return program("arrays", "float64 and others there and back, 1 worker", measure, rounds=2)
+    return program("arrays", "float64 and others there and back, 1 worker", measure, rounds=3)
 
 
 if __name__ == "__main__":
