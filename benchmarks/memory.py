@@ -3,7 +3,8 @@
     python -m benchmarks.memory [--rounds N] [--backend trio] [--json PATH]
 
 Private memory is what `smaps_rollup` calls so. The payload is looked at while it waits behind another call, and while its own call runs:
-then one copy is the model's argument, and the hub must have none. `all together` counts shared pages once, and leaves out the caller's own object.
+then one copy is the model's argument, and the hub must have none of its own. `all together` counts shared pages once, and leaves out the
+caller's own object: then there must be the model's argument and no more.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ WORKERS = 2
 PAYLOAD = 64  # MB
 SETTLE = 0.1  # seconds from the model's word that it has begun, for what the hub does when it hears of it
 MUST_MB = 16.0
-MUST_KEEP = 0.1  # of the payload: a hub that keeps nothing has allocated a little all the same
+MUST_KEEP = 0.1  # of the payload, beside the model's argument: who keeps nothing has allocated a little all the same
 
 
 async def of_a_worker(peer: Peer) -> float:
@@ -116,6 +117,8 @@ def measure(loop: str, plan: Plan, record: Record) -> None:
             record.figure(loop, "gibbs", f"{kind}: {what}", copies, "copies")
         kept = best["the hub, while its call runs"]
         record.checks.append(Check(loop, f"copies of {kind} in the hub while its call runs", kept, "<=", MUST_KEEP))
+        copies = best["all together, while its call runs"]
+        record.checks.append(Check(loop, f"copies of {kind} anywhere while its call runs", copies, "<=", 1 + MUST_KEEP))
 
 
 def main() -> int:

@@ -93,7 +93,10 @@ def serve(
 
 
 class Service:
-    """A model and the channel that it answers on."""
+    """A model and the channel that it answers on.
+
+    Invariant: `_body` is what came with the request that is being answered, until it is opened; nobody else keeps it.
+    """
 
     def __init__(
         self,
@@ -115,11 +118,12 @@ class Service:
         self._ear = ear
         self._voice = voice
         self._pace = pace
+        self._body = b""
 
     def run(self) -> None:
         """Answer requests until the hub says LEAVE."""
         while True:
-            kind, link_id, body = self._inbox.receive()
+            kind, link_id, self._body = self._inbox.receive()
             if kind == LEAVE:
                 return
             if kind == FREED_RESULT:
@@ -128,7 +132,7 @@ class Service:
             if kind != CALL:
                 raise RuntimeError(f"message {kind} makes no sense between two requests")
             began = perf_counter_ns()
-            answer = self.answer(link_id, body)
+            answer = self.answer(link_id)
             if answer[0] != SKIPPED:
                 self._pace.took(perf_counter_ns() - began)
             if self._ear.news:
@@ -136,12 +140,13 @@ class Service:
                     self._channel.send(*one)
             self._channel.send(*answer)
 
-    def answer(self, link_id: int, body: bytes) -> tuple[int, int, bytes]:
+    def answer(self, link_id: int) -> tuple[int, int, bytes]:
         """Run one request and return the message that answers it."""
         if not self._inbox.begin(link_id):
-            self._ear.skip(link_id, body)
+            self._ear.skip(link_id, self._body)
             return SKIPPED, link_id, b""
-        letter = self._ear.open(link_id, body)  # before it may be interrupted: what is borrowed must be known
+        letter = self._ear.open(link_id, self._body)  # before it may be interrupted: what is borrowed must be known
+        self._body = b""
         interrupter = self._interrupter
         stage = "arguments"
         value: object = None
@@ -152,6 +157,7 @@ class Service:
             try:
                 interrupter.begin(link_id)
                 method, args, kwargs = loads(letter)
+                del letter  # or the arguments would be there twice while the call runs
                 stage = "call"
                 if self._odd and (kind := self._odd.get(method or "__call__")):
                     raise TypeError(

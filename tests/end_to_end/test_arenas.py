@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import anyio
@@ -18,6 +19,7 @@ import gibbs
 from gibbs._wire import arena, letter
 from gibbs._wire.messages import FREED_ARGUMENTS
 from gibbs._worker.ear import Ear
+from gibbs.testing import InBand
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="arenas are Linux's")]
 
@@ -446,3 +448,23 @@ async def test_max_message_counts_what_is_aside(size):
         with pytest.raises(gibbs.MessageTooLarge, match="stayed behind"):
             await ask(hub, "of", 3)
         assert lent(hub) == 0
+
+
+# ------------------------------------------------------------------------------------------- what goes through the stream
+
+
+class Traced:
+    def start(self):
+        tracemalloc.start()
+
+    def traced(self, payload):
+        """How many bytes this worker has allocated since, for each byte of the payload."""
+        return tracemalloc.get_traced_memory()[0] / len(payload)
+
+
+@pytest.mark.parametrize("launcher", [gibbs.LocalLauncher(), InBand(gibbs.LocalLauncher())], ids=["direct", "in band"])
+async def test_an_argument_that_came_through_the_stream_is_there_once_while_its_call_runs(launcher):
+    async with gibbs.open_hub(Traced, workers=1, launcher=launcher) as hub:
+        await hub.method(Traced.start).request()
+        for _ in range(2):
+            assert 1 <= await hub.method(Traced.traced).request(bytes(8 * MIB)) < 1.5
