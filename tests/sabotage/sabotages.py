@@ -113,7 +113,7 @@ TWENTY = (
             Edit(
                 SERVE,
                 "        if not self._inbox.begin(link_id):\n"
-                "            self._ear.skip(link_id, body)\n"
+                "            self._ear.skip(link_id, self._body)\n"
                 '            return SKIPPED, link_id, b""\n',
                 "",
             ),
