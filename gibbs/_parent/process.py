@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -74,70 +75,50 @@ class LocalProcess:
         cls, spec: WorkerSpec, destination: Destination, env: dict[str, str], arguments: int = -1
     ) -> LocalProcess:
         """Make the process and all that belongs to it; nothing is left when it raises. Blocks the loop for some 0.3 ms."""
-        theirs: list[int] = []  # the child's ends, which are closed here in any case
-        ours: list[int] = []  # this end, closed if it fails
-        shared: platform.Shared | None = None
+        page_fd = claims_fd = results_fd = -1
+        output_read = output_write = None
         results: Arena | None = None
-        popen: subprocess.Popen[bytes] | None = None
-        try:
+        with ExitStack() as ours, ExitStack() as theirs:  # ours are closed if it fails, theirs in any case
             left, right = (end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
-            theirs.append(right)
-            ours.append(left)
-            lifeline_read, lifeline_write = os.pipe()
-            theirs.append(lifeline_read)
-            ours.append(lifeline_write)
+            sock, stream = _held((ours, left), (theirs, right))
+            read, write = os.pipe()
+            lifeline, lifeline_write = _held((theirs, read), (ours, write))
             shared = platform.open_shared()
             if shared is not None:
-                theirs.append(shared.page_fd)
+                ours.callback(shared.close)
+                (page_fd,) = _held((theirs, shared.page_fd))
+                fd, shared.claims.fd = shared.claims.fd, -1
+                shared.claims.fd = claims_fd = _above_stdio(fd)
                 results = platform.open_arena()
             if results is not None:
-                theirs.append(results.give_descriptor())
-            output_read = output_write = None
+                ours.callback(results.close)
+                (results_fd,) = _held((theirs, results.give_descriptor()))
+            else:
+                arguments = -1
             if destination != "inherit":
-                output_read, output_write = os.pipe()
-                theirs.append(output_write)
-                ours.append(output_read)
-            for ends in (theirs, ours):
-                ends[:] = [_above_stdio(fd) for fd in ends]
-            stream, lifeline, page_fd, claims_fd, results_fd = theirs[0], theirs[1], -1, -1, -1
-            if shared is not None:
-                shared.claims.fd = claims_fd = _above_stdio(shared.claims.fd)
-                page_fd = theirs[2]
-                arguments = arguments if results is not None else -1
-            if results is not None:
-                results_fd = theirs[3]
-            if output_write is not None:
-                output_write = theirs[-1]
+                read, write = os.pipe()
+                output_read, output_write = _held((ours, read), (theirs, write))
+            inherited = (stream, page_fd, claims_fd, arguments, results_fd, lifeline)
             popen = subprocess.Popen(
-                _command(stream, page_fd, claims_fd, arguments, results_fd, lifeline),
+                _command(*inherited),
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
                 stderr=output_write,
-                pass_fds=[fd for fd in (stream, page_fd, claims_fd, arguments, results_fd, lifeline) if fd >= 0],
+                pass_fds=[fd for fd in inherited if fd >= 0],
                 env=env,
                 start_new_session=True,
             )
+            ours.callback(popen.wait)
+            ours.callback(popen.kill)
             watch = platform.Watch(popen.pid)
             output = None
             if output_read is not None:
-                output = Output(ours[2], destination, name=spec.name, seat=spec.seat)
-            sock = socket.socket(fileno=ours[0])
-            sock.setblocking(False)
-            return cls(popen, watch, ours[1], sock, shared, output, results)
-        except BaseException:
-            if popen is not None:
-                popen.kill()
-                popen.wait()
-            if shared is not None:
-                shared.close()
-            if results is not None:
-                results.close()
-            for fd in ours:
-                os.close(fd)
-            raise
-        finally:
-            for fd in theirs:
-                os.close(fd)
+                output = Output(output_read, destination, name=spec.name, seat=spec.seat)
+            stream_end = socket.socket(fileno=sock)
+            stream_end.setblocking(False)
+            made = cls(popen, watch, lifeline_write, stream_end, shared, output, results)
+            ours.pop_all()
+            return made
 
     async def connect(self) -> None:
         """Wrap this end of the stream."""
@@ -260,6 +241,22 @@ def _command(*descriptors: int) -> list[str]:
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
     numbers = map(str, (*descriptors, os.getpid()))
     return [sys.executable, *flags, "-c", _BOOTSTRAP, *numbers, _PACKAGE_HOME]
+
+
+def _held(*ends: tuple[ExitStack, int]) -> list[int]:
+    """These descriptors, at 3 or above, each closed with its stack. Raises OSError, and then none of them is open."""
+    rest = [*ends]
+    held = []
+    try:
+        while rest:
+            stack, fd = rest.pop(0)
+            held.append(_above_stdio(fd))
+            stack.callback(os.close, held[-1])
+    except BaseException:
+        for _, fd in rest:
+            os.close(fd)
+        raise
+    return held
 
 
 def _above_stdio(fd: int) -> int:
