@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anyio
 
 import gibbs
-from benchmarks.soak.model import Task, answers_rightly, blob_of
+from benchmarks.soak.model import Task, answers_rightly
 from tests.histories.history import f
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PATIENCE = 15.0  # seconds after which a caller leaves
 
 SECONDS = [(0.00005, 600), (0.005, 300), (0.2, 40), (30.0, 20)]  # how long a call takes, and how often one is drawn
-SIZES = [(10, 700), (1_000, 200), (100_000, 80), (1_000_000, 19), (32_000_000, 1)]
+SIZES = [(10, 700), (1_000, 170), (100_000, 80), (200_000, 30), (1_000_000, 19), (32_000_000, 1)]
 DEEDS = [("", 960), ("raises", 30), ("os._exit(0)", 3), ("segfault", 2), ("garbage", 5)]
 
 
@@ -42,7 +42,7 @@ class Drawn(NamedTuple):
 
 def draw(dice: random.Random, n: int) -> Drawn:
     seconds = one_of(dice, SECONDS)
-    task = Task(n, seconds, one_of(dice, SIZES), one_of(dice, DEEDS))
+    task = Task(n, seconds, one_of(dice, SIZES), one_of(dice, DEEDS), aside=dice.random() < 0.5)
     on_cancel = dice.choice([None, "interrupt", "kill", "finish"])
     leaves_after = None
     if seconds > 1:  # a call that would hold its worker for long is cut: nobody waits for its end
@@ -94,7 +94,7 @@ class Callers:
             elif drawn.leaves_after is not None:
                 self.cut(scope, drawn.leaves_after)
             try:
-                answer = await calls.request(task.n, task, blob_of(task.n, task.size))
+                answer = await calls.request(task.n, task, task.as_it_travels(task.blob()))
             except anyio.get_cancelled_exc_class():
                 if scope.cancel_called:
                     record("cancels", task.n)

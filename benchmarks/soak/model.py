@@ -11,6 +11,7 @@ import os
 import random
 import stat
 import time
+from pickle import PickleBuffer
 from typing import Any, NamedTuple
 
 import gibbs
@@ -19,18 +20,24 @@ from tests.histories.worker_half import WorkerHalf
 
 
 class Task(NamedTuple):
-    """One request, as its caller drew it. `size` is the bytes of its argument and of its result, each."""
+    """One request, as its caller drew it. `size` is the bytes of its argument and of its result, each.
+
+    With `aside` they travel as a buffer: where they are large that is an arena, else the stream, as without.
+    """
 
     n: int
     seconds: float
     size: int
     deed: str = ""
+    aside: bool = False
 
+    def blob(self) -> bytes:
+        """Bytes that no other request has."""
+        word = b"%016x" % self.n
+        return (word * (self.size // len(word) + 1))[: self.size]
 
-def blob_of(n: int, size: int) -> bytes:
-    """Bytes that no other request has."""
-    word = b"%016x" % n
-    return (word * (size // len(word) + 1))[:size]
+    def as_it_travels(self, blob: Any) -> Any:
+        return PickleBuffer(blob) if self.aside else blob
 
 
 class StartFails(Exception):
@@ -68,17 +75,17 @@ class Model:
         finally:
             os.close(fd)
 
-    def __call__(self, n: int, task: Task, blob: bytes) -> tuple[int, bytes]:
+    def __call__(self, n: int, task: Task, blob: Any) -> tuple[int, Any]:
         return self.half.execution(n, lambda: self.work(task, blob))
 
-    def work(self, task: Task, blob: bytes) -> tuple[int, bytes]:
-        if blob != blob_of(task.n, task.size):
+    def work(self, task: Task, blob: Any) -> tuple[int, Any]:
+        if blob != task.blob():
             raise AssertionError(f"request {task.n} was given the argument of another")
         if task.seconds:
             time.sleep(task.seconds)
         if task.deed:
             self.misbehave(task)
-        return f(task.n), blob
+        return f(task.n), task.as_it_travels(blob)
 
     def misbehave(self, task: Task) -> None:
         if task.deed == "raises":
@@ -105,4 +112,4 @@ def the_stream() -> int:
 
 
 def answers_rightly(task: Task, answer: Any) -> bool:
-    return bool(answer == (f(task.n), blob_of(task.n, task.size)))
+    return bool(answer == (f(task.n), task.blob()))

@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from gibbs._wire import payload
+from gibbs._wire import letter
+from gibbs._wire.lender import Parcel
 
 OUTCOMES = {"answer", "model error", "cancelled", "refused", "overloaded", "crashed"}
 SAID = {"answers", "fails", "skips"}
@@ -68,7 +69,8 @@ def f(n: int) -> int:
     return n * n + 1
 
 
-def number_of(body: bytes) -> int:
+def number_of(body: bytes | Parcel) -> int:
     """Which request a payload is: its first argument."""
-    number: int = payload.loads(body)[1][0]
+    whole = body.in_one_piece() if isinstance(body, Parcel) else body
+    number: int = letter.loads(whole)[1][0]
     return number

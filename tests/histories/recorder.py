@@ -116,13 +116,15 @@ class HubHalf:
     def sends(self, verb: Any) -> Any:
         """When it is decided: who comes first is decided here, and an order is carried out in the same tick."""
 
-        def watched(dispatcher: Any, ticket: Any, seat: Any) -> Any:
+        def watched(dispatcher: Any, tickets: Any, seat: Any) -> Any:
             if not self.watches(dispatcher):
-                return verb(dispatcher, ticket, seat)
-            n = self.numbers[ticket.number]
-            self.record("sent", n, name_of(seat))
-            order = verb(dispatcher, ticket, seat)
-            self.when_sent.pop(n, lambda: None)()
+                return verb(dispatcher, tickets, seat)
+            numbers = [self.numbers[ticket.number] for ticket in tickets]
+            for n in numbers:
+                self.record("sent", n, name_of(seat))
+            order = verb(dispatcher, tickets, seat)
+            for n in numbers:
+                self.when_sent.pop(n, lambda: None)()
             return order
 
         return watched
