@@ -23,6 +23,7 @@ from .._records import HubStatistics
 from .._wire.lender import Lender
 from .cleanups import Cleanups
 from .own import own
+from .readable import Turns
 from .supervisor import Supervisor
 from .waiter import Alarm, News
 
@@ -64,6 +65,7 @@ class Crew:
         arguments = getattr(session, "arguments", None) if options.results is None else None
         self.lender = None if arguments is None else Lender(arguments, options.max_message)
         self.news = News()
+        self.turns = Turns()
         self.methods: dict[str, str] | None = None  # name → kind, as the first worker that is ready and trusted told
         self.closed: ClosedReason | None = None
         self.failure: BaseException | None = None

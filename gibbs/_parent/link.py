@@ -21,13 +21,13 @@ from anyio.lowlevel import checkpoint
 from .._core.pace import UNKNOWN
 from .._wire.frames import FrameReader, encode, encode_header
 from .._wire.messages import CALL, CANCEL, INTERRUPT, TO_HUB
-from .readable import Readable, most_at_once, readable
 from .waiter import Alarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..abc import WorkerProcess
+    from .readable import Readable, Turns
 
 Message: TypeAlias = tuple[int, int, bytes]
 
@@ -47,7 +47,7 @@ class Link:
     before; `_heard` is handed over before more is read.
     """
 
-    def __init__(self, process: WorkerProcess, *, max_message: float) -> None:
+    def __init__(self, process: WorkerProcess, turns: Turns, *, max_message: float) -> None:
         self._stream = process.stream
         self._side = process.side
         # Only of a stream that is nothing but its socket: under TLS, or with a transport or a buffer of its own, it is not ours.
@@ -56,7 +56,7 @@ class Link:
         self._reader = FrameReader(TO_HUB, limit=max_message)
         self._outbox: deque[bytes | memoryview] = deque()
         self._heard: list[Message] = []  # what came, and nobody was told yet
-        self._most = 1  # messages to tell before other tasks have their turn
+        self._turns = turns
         self._piece = _SMALL
         self._more = Alarm()
         self._readable: Readable | None = None  # once somebody listens
@@ -175,20 +175,19 @@ class Link:
         each write may wake a worker, which then takes the CPU.
         """
 
-        def hear_some() -> bool:
+        def hear_some(at_most: int) -> tuple[int, bool]:
             if not self._heard:
                 self._heard = self._reader.feed(self._read())
-            self._tell(hear)
-            return bool(self._heard)
+            told = self._tell(hear, at_most) if self._heard else 0
+            return told, bool(self._heard)
 
-        self._most = most_at_once()
         if self._socket is not None:
-            self._readable = readable(self._socket, hear_some)
+            self._readable = self._turns.listen_to(self._socket, hear_some)
             await self._readable.listen()
         while True:
             self._heard = await self._receive()
             while self._heard:
-                self._tell(hear)
+                self._tell(hear, self._turns.most)
                 await checkpoint()
 
     def look(self) -> None:
@@ -196,8 +195,8 @@ class Link:
         if self._readable is not None:
             self._readable.look()
 
-    def _tell(self, hear: Callable[[list[Message]], None]) -> None:
-        messages, self._heard = self._heard[: self._most], self._heard[self._most :]
+    def _tell(self, hear: Callable[[list[Message]], None], at_most: int) -> int:
+        messages, self._heard = self._heard[:at_most], self._heard[at_most:]
         self._corked = True
         try:
             hear(messages)
@@ -207,6 +206,7 @@ class Link:
                 self.flush()
         if self._reader.broken is not None and not self._heard:
             raise self._reader.broken
+        return len(messages)
 
     def _read(self) -> bytes:
         """What is there, without waiting; b"" if it is nothing. Raises one of GONE."""

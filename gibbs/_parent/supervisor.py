@@ -17,6 +17,7 @@ from .._records import probable_cause
 from .._wire import failure
 from .._wire.messages import UNFIT
 from ..abc import WorkerSpec
+from .link import Link
 from .usable_cpus import usable_cpus
 from .worker import Worker
 
@@ -131,6 +132,7 @@ class Supervisor:
         crew = self._crew
         worker = Worker(
             process,
+            Link(process, crew.turns, max_message=crew.options.max_message),
             self.seat,
             crew.dispatcher,
             crew.carry_out,

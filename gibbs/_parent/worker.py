@@ -23,7 +23,7 @@ from .._wire.messages import FAILURE, FREED_ARGUMENTS, LEAVE, OUTCOMES, READY, S
 from .arena import Shelf
 from .hearsay import in_words, open_welcome
 from .insist import insist
-from .link import GONE, Link, Message
+from .link import GONE
 from .own import own
 from .patience import PatientAlarm
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .._core.ticket import Ticket
     from ..abc import WorkerProcess
     from .cleanups import Cleanups
+    from .link import Link, Message
 
 logger = logging.getLogger("gibbs")
 
@@ -65,6 +66,7 @@ class Worker:
     def __init__(
         self,
         process: WorkerProcess,
+        link: Link,
         seat: Seat,
         dispatcher: Dispatcher,
         carry_out: Callable[[list[Order]], None],
@@ -75,7 +77,7 @@ class Worker:
         cleanups: Cleanups,
     ) -> None:
         self.process = process
-        self.link = Link(process, max_message=max_message)
+        self.link = link
         self.shelf = Shelf(process if trusted else None, max_message)
         self._trusted = trusted
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says

@@ -10,18 +10,19 @@ import pytest
 from anyio.abc import UNIXSocketStream
 
 from gibbs._parent.link import Link
-from gibbs._parent.readable import most_at_once
+from gibbs._parent.readable import Turns
 from gibbs._wire.frames import HEADER_SIZE, encode
 from gibbs._wire.messages import ANSWER, CALL
 
 
 @pytest.fixture
 async def ends():
-    """The link, and the worker's end of its socket."""
+    """The link, the worker's end of its socket, and how many messages are told before others have their turn."""
     here, there = socket.socketpair()
     there.setblocking(False)
     async with await UNIXSocketStream.from_socket(here) as stream:
-        yield Link(SimpleNamespace(stream=stream, side=None), max_message=1 << 30), there
+        turns = Turns()
+        yield Link(SimpleNamespace(stream=stream, side=None), turns, max_message=1 << 30), there, turns.most
     there.close()
 
 
@@ -35,8 +36,8 @@ def arrived(there):
 
 async def test_what_is_sent_while_a_piece_is_told_leaves_when_all_of_it_is_told(ends):
     """To a worker that would wake for the first of it, work it off and sleep again, again and again."""
-    link, there = ends
-    count = 3 * most_at_once()
+    link, there, most = ends
+    count = 3 * most
     told, left = [], []
 
     def hear(messages):

@@ -6,34 +6,37 @@ import socket
 
 import anyio
 import pytest
+from anyio.lowlevel import current_token
 
-from gibbs._parent.readable import readable
+from gibbs._parent.readable import Turns
 
 
 class Ear:
     """One end of a pair of sockets, read byte by byte; a bad byte is an error."""
 
-    def __init__(self):
+    def __init__(self, turns=None):
         self.here, self.there = socket.socketpair()
         self.here.setblocking(False)
         self.heard = []
         self.rest = b""
         self.at_once = 100
-        self.readable = readable(self.here, self.act)
+        self.turns = turns or Turns()
+        self.readable = self.turns.listen_to(self.here, self.act)
 
-    def act(self):
+    def act(self, at_most):
         if not self.rest:
             try:
                 self.rest = self.here.recv(100)
             except BlockingIOError:
-                return False
+                return 0, False
             if not self.rest:
                 raise EOFError
-        piece, self.rest = self.rest[: self.at_once], self.rest[self.at_once :]
+        at_once = min(at_most, self.at_once)
+        piece, self.rest = self.rest[:at_once], self.rest[at_once:]
         if b"!" in piece:
             raise ValueError(piece)
         self.heard += piece
-        return bool(self.rest)
+        return len(piece), bool(self.rest)
 
     async def hears(self, what):
         with anyio.fail_after(10):
@@ -111,6 +114,29 @@ async def test_other_tasks_have_their_turn_while_more_comes_than_can_be_heard(ea
             turns.append(len(ear.heard) - before)
         tg.cancel_scope.cancel()
     assert max(turns) in (1, 2)
+
+
+async def test_many_sockets_of_one_hub_leave_others_their_turn_and_each_other_theirs():
+    """On Trio each is a task of its own, settles for itself, and can have its turn last in one pass and first in the next."""
+    turns = Turns()
+    ears = [Ear(turns) for _ in range(5)]
+    most = turns.most if hasattr(current_token().native_token, "create_future") else 2 * turns.most * len(ears)
+    settled, begun = [], []
+    async with anyio.create_task_group() as tg:
+        for ear in ears:
+            tg.start_soon(ear.readable.listen)
+            ear.there.send(b"a" * 90)
+        with anyio.fail_after(10):
+            while sum(settled) < 90 * len(ears):
+                await anyio.lowlevel.checkpoint()
+                settled.append(sum(len(ear.heard) for ear in ears) - sum(settled))
+                begun.append(sum(bool(ear.heard) for ear in ears))
+        tg.cancel_scope.cancel()
+    for ear in ears:
+        ear.here.close()
+        ear.there.close()
+    assert 0 < max(settled) <= most
+    assert begun.index(len(ears)) <= len(ears) + 2, "somebody waited for the end of another"
 
 
 @pytest.mark.parametrize("looked", [False, True], ids=["heard", "looked"])

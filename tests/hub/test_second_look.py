@@ -21,6 +21,7 @@ from trio.testing import MockClock
 
 import gibbs
 from gibbs._parent.link import Link
+from gibbs._parent.readable import Turns
 from gibbs._wire import payload
 from gibbs._wire.frames import FrameError, encode
 from gibbs._wire.messages import ANSWER
@@ -247,7 +248,7 @@ async def test_a_supervisor_that_is_cancelled_natively_cancels_the_body_and_is_t
 @asynccontextmanager
 async def link_over(stream):
     try:
-        yield Link(SimpleNamespace(stream=stream, side=None), max_message=math.inf)
+        yield Link(SimpleNamespace(stream=stream, side=None), Turns(), max_message=math.inf)
     finally:
         await stream.aclose()
 
