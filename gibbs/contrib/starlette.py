@@ -1,0 +1,251 @@
+"""A hub in a Starlette or FastAPI app: opened by its lifespan, found in a route, left by a client, seen by a probe.
+
+Knows Starlette and gibbs's public names; FastAPI needs nothing more and is not imported. Must never know how a hub works. Promises
+that nothing is kept here: a hub belongs to the app that opened it, so one `AppHub` may serve several apps, on several loops.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+import gibbs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+    Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+__all__ = ["AppHub", "ClientLeft", "cancel_on_disconnect", "exception_handlers", "health_routes", "lifespan"]
+
+M = TypeVar("M")
+
+_logger = logging.getLogger("gibbs")
+
+CLIENT_HAS_LEFT = 499  # as nginx says it; nobody will read it
+
+
+class ClientLeft(ClientDisconnect):
+    """The client left while `cancel_on_disconnect` listened. Nobody reads the response: `exception_handlers` make it a 499."""
+
+
+class AppHub(Generic[M]):
+    """A hub that lives as long as an app. Made beside the app, where nothing starts yet; opened by `lifespan`.
+
+    Args:
+        name: what it is called in the app's state, so that `request.state.<name>` is the hub.
+        opened: makes the hub's context, each time that the app starts: `lambda: gibbs.open_hub(Model, workers=4)`.
+
+    Raises:
+        ValueError: the name is no identifier.
+
+    Example:
+        ```python
+        labels = AppHub("labels", lambda: gibbs.open_hub(Model, workers=4))
+        app = FastAPI(lifespan=lifespan(labels), exception_handlers=exception_handlers())
+
+        @app.get("/label")
+        async def label(x: int, hub: Annotated[gibbs.Hub[Model], Depends(labels.of)]) -> str:
+            return await hub.request(x)
+        ```
+    """
+
+    def __init__(self, name: str, opened: Callable[[], AbstractAsyncContextManager[gibbs.Hub[M]]]) -> None:
+        if not name.isidentifier():
+            raise ValueError(f"an AppHub is an attribute of request.state, and cannot be called {name!r}")
+        self.name = name
+        self.opened = opened
+
+    def of(self, connection: HTTPConnection) -> gibbs.Hub[M]:
+        """The hub of the app that serves this request or WebSocket; a dependency for FastAPI: `Depends(labels.of)`.
+
+        Where no lifespan runs, as under httpx's ASGI transport, it is looked for in `app.state` too.
+
+        Raises:
+            RuntimeError: it is not open.
+        """
+        hub: gibbs.Hub[M] | None = connection.scope.get("state", {}).get(self.name)
+        if hub is None:
+            hub = getattr(connection.app.state, self.name, None)
+        if hub is None:
+            raise RuntimeError(
+                f"the hub {self.name!r} is not open: give the app `lifespan=lifespan({self.name}, ...)`. A test client runs the "
+                f"lifespan only in a `with` block, and httpx's ASGI transport never: open a hub in the test, as "
+                f"app.state.{self.name}"
+            )
+        return hub
+
+
+def lifespan(*hubs: AppHub[Any], inside: Lifespan | None = None) -> Lifespan:
+    """A lifespan for `Starlette(lifespan=...)` or `FastAPI(lifespan=...)` during which these hubs are open.
+
+    They are opened one after the other and closed in the reverse order. The app's own lifespan can be entered `inside`, when they are
+    open, or it can be around them: `async with lifespan(labels)(app) as state`.
+
+    Raises:
+        ValueError: two hubs have one name.
+
+    A hub that fails later ends the lifespan with its error; most servers log that and go on serving. Then requests raise
+    `HubClosed`, with the error as cause, and `/readyz` says no.
+    """
+    if twice := [name for name, count in Counter(hub.name for hub in hubs).items() if count > 1]:
+        raise ValueError(f"two hubs of one app are called {twice[0]!r}")
+
+    @asynccontextmanager
+    async def opened(app: Any) -> AsyncIterator[dict[str, Any]]:
+        async with AsyncExitStack() as stack:
+            state: dict[str, Any] = {}
+            for hub in hubs:
+                state[hub.name] = await stack.enter_async_context(hub.opened())
+            if inside is not None:
+                more: Mapping[str, Any] | None = await stack.enter_async_context(inside(app))
+                state.update(more or {})
+            yield state
+
+    return opened
+
+
+@asynccontextmanager
+async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
+    """Cancel what is awaited in the block when the client leaves: a model that may be interrupted stays warm.
+
+    What you want of the request's body must have been read before: there is one stream of messages, and this listens to it. In the
+    generator of a streaming response each block must end before the next `yield`, and `except ClientLeft: return` ends the response.
+
+    Raises:
+        ClientLeft: the client left before the block was done.
+        Exception: what the block raised, as itself.
+
+    Cancellation:
+        The block's own is passed on.
+
+    Example:
+        ```python
+        async with cancel_on_disconnect(request):
+            label = await hub.request(x)
+        return label
+        ```
+    """
+    error: BaseException | None = None
+    was_cut = has_left = False
+
+    async def watch() -> None:
+        nonlocal has_left
+        await _until_it_leaves(request)
+        has_left = True
+        race.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as race:
+        race.start_soon(watch)
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            was_cut = has_left
+            raise
+        except BaseException as raised:  # noqa: BLE001 - raised again below: out of the task group it would come in a group
+            error = raised
+        finally:
+            race.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    if was_cut:
+        raise ClientLeft
+
+
+async def _until_it_leaves(request: Request) -> None:
+    try:
+        await request.body()  # what nobody has read so far is kept there
+    except RuntimeError:  # somebody has read it as a stream or a form
+        pass
+    except ClientDisconnect:
+        return
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def exception_handlers(*, retry_after: float = 1.0) -> dict[Any, Handler]:
+    """For `Starlette(exception_handlers=...)` or `FastAPI(exception_handlers=...)`: what a hub may raise, as responses.
+
+    | raised | response |
+    | --- | --- |
+    | `HubOverloaded` | 503 with `Retry-After` |
+    | `WorkerCrashed` | 503: this request's worker died |
+    | `HubClosed` | 503; what the hub failed of is logged |
+    | `TimeoutError` of a scope, such as `anyio.fail_after` | 504 |
+    | a client that left in `cancel_on_disconnect` | 499 |
+
+    A `TimeoutError` that the *model* raised is an error of the model's: 500, as any other. Details are for the log, not for clients.
+
+    Args:
+        retry_after: seconds that a client is told to wait, rounded up.
+    """
+    seconds = str(math.ceil(retry_after))
+
+    async def overloaded(_: Request, __: Exception) -> Response:
+        return _sorry(503, "too many requests are waiting", {"Retry-After": seconds})
+
+    return {
+        gibbs.HubOverloaded: overloaded,
+        gibbs.WorkerCrashed: _crashed,
+        gibbs.HubClosed: _closed,
+        TimeoutError: _timed_out,
+        ClientLeft: _left,
+    }
+
+
+async def _crashed(_: Request, error: Exception) -> Response:
+    _logger.error("a request was lost: %s", error)
+    return _sorry(503, "the worker of this request died")
+
+
+async def _closed(_: Request, error: Exception) -> Response:
+    _logger.error("a request was refused: %s", error, exc_info=error.__cause__)
+    return _sorry(503, "the model is not available")
+
+
+async def _timed_out(_: Request, error: Exception) -> Response:
+    if any(note.startswith("Raised in ") for note in getattr(error, "__notes__", ())):
+        raise error
+    return _sorry(504, "the answer took too long")
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_HAS_LEFT)
+
+
+def _sorry(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"detail": detail}, status_code=status, headers=headers)
+
+
+def health_routes(*hubs: AppHub[Any], live: str = "/healthz", ready: str = "/readyz") -> list[Route]:
+    """Two routes for probes: whether this process answers, and whether all of these hubs are ready, with the reasons if not.
+
+    Readiness says no while a hub has no worker that serves, drains, or has failed, which a server does not notice by itself.
+
+    Example:
+        ```python
+        app = Starlette(routes=[*routes, *health_routes(labels)], lifespan=lifespan(labels))
+        app.router.routes.extend(health_routes(labels))  # of a FastAPI
+        ```
+    """
+
+    async def is_live(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def is_ready(request: Request) -> Response:
+        health = {hub.name: hub.of(request).health() for hub in hubs}
+        everything_is = all(one.ready for one in health.values())
+        about = {name: {"ready": one.ready, "reasons": [*one.reasons]} for name, one in health.items()}
+        return JSONResponse({"ready": everything_is, "hubs": about}, status_code=200 if everything_is else 503)
+
+    return [Route(live, is_live), Route(ready, is_ready)]

@@ -1,0 +1,415 @@
+"""`gibbs.contrib.starlette`, in Starlette and in FastAPI, by messages: what real servers make of it is tested elsewhere."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import pytest
+from fastapi import Body, Depends, FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+import gibbs
+from gibbs.contrib.starlette import (
+    AppHub,
+    ClientLeft,
+    cancel_on_disconnect,
+    exception_handlers,
+    health_routes,
+    lifespan,
+)
+from tests.web.asgi import Client, served
+
+pytestmark = pytest.mark.anyio
+
+WATCHDOG = 20.0
+
+
+class Model:
+    interruptible = True
+
+    def __call__(self, x: int) -> int:
+        return x + 1
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def wait(self, mark: str) -> None:
+        """Until it is interrupted; says in two files that it began and that it was."""
+        Path(mark).touch()
+        try:
+            time.sleep(600)
+        finally:
+            Path(mark + " interrupted").touch()
+
+    def raises(self, what: str) -> None:
+        if what == "exit":
+            os._exit(3)
+        raise {"TimeoutError": TimeoutError, "KeyError": KeyError}[what](what)
+
+
+def labels_of(**options: Any) -> AppHub[Model]:
+    return AppHub("labels", lambda: gibbs.open_hub(Model, workers=1, **options))
+
+
+async def exists(mark: Path) -> None:
+    with anyio.fail_after(WATCHDOG):
+        while not mark.exists():
+            await anyio.sleep(0.005)
+
+
+# ------------------------------------------------------------------------------------------------------------- the lifespan
+
+
+async def test_a_hub_is_found_in_a_route_of_starlette_typed_and_by_name():
+    labels = labels_of()
+
+    async def typed(request: Request) -> JSONResponse:
+        hub = labels.of(request)
+        return JSONResponse([await hub.request(1), hub is request.state.labels])
+
+    app = Starlette(routes=[Route("/typed", typed)], lifespan=lifespan(labels))
+    async with served(app) as client:
+        assert (await client.ask("/typed")).body == b"[2,true]"
+
+
+async def test_a_hub_is_a_dependency_of_a_route_of_fastapi():
+    labels = labels_of()
+    app = FastAPI(lifespan=lifespan(labels))
+
+    @app.get("/label")
+    async def label(x: int, hub: Annotated[gibbs.Hub[Model], Depends(labels.of)]) -> int:
+        return await hub.request(x)
+
+    async with served(app) as client:
+        assert (await client.ask("/label?x=6")).body == b"7"
+
+
+@pytest.mark.leaves("thread", reason="AnyIO keeps its threads, as long as the loop or longer")
+async def test_a_def_route_of_fastapi_asks_from_its_thread():
+    labels = labels_of()
+    app = FastAPI(lifespan=lifespan(labels))
+
+    @app.get("/label")
+    def label(x: int, hub: Annotated[gibbs.Hub[Model], Depends(labels.of)]) -> int:
+        return anyio.from_thread.run(hub.request, x)
+
+    async with served(app) as client:
+        assert (await client.ask("/label?x=6")).body == b"7"
+
+
+async def test_several_hubs_and_the_apps_own_lifespan_are_open_inside_each_other():
+    seen = []
+
+    def watched(name: str) -> AppHub[Model]:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[gibbs.Hub[Model]]:
+            async with gibbs.open_hub(Model, workers=1) as hub:
+                seen.append(f"{name} opens")
+                yield hub
+            seen.append(f"{name} is closed")
+
+        return AppHub(name, opened)
+
+    @asynccontextmanager
+    async def own(_: Any) -> AsyncIterator[dict[str, str]]:
+        seen.append("the app's own begins")
+        yield {"database": "db"}
+        seen.append("the app's own ends")
+
+    async def both(request: Request) -> JSONResponse:
+        answers = [await hub.request(1) for hub in (request.state.left, request.state.right)]
+        return JSONResponse([*answers, request.state.database])
+
+    app = Starlette(routes=[Route("/", both)], lifespan=lifespan(watched("left"), watched("right"), inside=own))
+    async with served(app) as client:
+        assert (await client.ask("/")).body == b'[2,2,"db"]'
+    assert seen == [
+        "left opens",
+        "right opens",
+        "the app's own begins",
+        "the app's own ends",
+        "right is closed",
+        "left is closed",
+    ]
+
+
+async def test_an_own_lifespan_that_gives_no_state_is_fine():
+    @asynccontextmanager
+    async def own(_: Any) -> AsyncIterator[None]:
+        yield
+
+    async with served(Starlette(lifespan=lifespan(labels_of(), inside=own))) as client:
+        assert [*client.state] == ["labels"]
+
+
+async def test_one_declaration_serves_two_apps_with_a_hub_each():
+    labels = labels_of()
+    apps = [Starlette(lifespan=lifespan(labels)) for _ in range(2)]
+    async with served(apps[0]) as one, served(apps[1]) as other:
+        assert one.state["labels"] is not other.state["labels"]
+
+
+def test_two_hubs_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="'labels'"):
+        lifespan(labels_of(), labels_of())
+
+
+@pytest.mark.parametrize("name", ["", "my labels", "1st"])
+def test_a_name_that_is_no_attribute_is_refused(name):
+    with pytest.raises(ValueError, match=r"request\.state"):
+        AppHub(name, lambda: gibbs.open_hub(Model, workers=1))
+
+
+async def test_a_hub_that_is_not_open_says_what_is_missing():
+    labels = labels_of()
+
+    async def route(request: Request) -> JSONResponse:
+        return JSONResponse(await labels.of(request).request(1))
+
+    app = Starlette(routes=[Route("/", route)])
+    with pytest.raises(RuntimeError, match=r"lifespan=lifespan\(labels"):
+        await Client(app, {}).ask("/")
+    async with gibbs.open_hub(Model, workers=1) as app.state.labels:
+        assert (await Client(app, {}).ask("/")).body == b"2"
+
+
+# --------------------------------------------------------------------------------------------------- a client that leaves
+
+
+async def pass_on(request: Request, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+MIDDLEWARE = {"plain": [], "behind a middleware": [Middleware(BaseHTTPMiddleware, dispatch=pass_on)]}
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARE.values(), ids=MIDDLEWARE)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_client_that_leaves_stops_the_models_work_and_the_model_stays_warm(tmp_path, middleware, method):
+    labels = labels_of()
+
+    async def wait(request: Request) -> JSONResponse:
+        async with cancel_on_disconnect(request):
+            await labels.of(request).method(Model.wait).request(str(tmp_path / "mark"))
+        raise AssertionError("it was not left")
+
+    app = Starlette(
+        routes=[Route("/", wait, methods=[method])],
+        middleware=middleware,
+        lifespan=lifespan(labels),
+        exception_handlers=exception_handlers(),
+    )
+    await leave(app, tmp_path / "mark", method=method, body=b"some text" * (method == "POST"))
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARE.values(), ids=MIDDLEWARE)
+async def test_a_client_that_leaves_a_route_of_fastapi_whose_body_was_read(tmp_path, middleware):
+    labels = labels_of()
+    app = FastAPI(lifespan=lifespan(labels), middleware=middleware, exception_handlers=exception_handlers())
+
+    @app.post("/")
+    async def wait(
+        request: Request, text: Annotated[str, Body()], hub: Annotated[gibbs.Hub[Model], Depends(labels.of)]
+    ) -> None:
+        assert text == "some text"
+        async with cancel_on_disconnect(request):
+            await hub.method(Model.wait).request(str(tmp_path / "mark"))
+
+    await leave(app, tmp_path / "mark", method="POST", body=b'"some text"')
+
+
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+async def test_a_client_that_leaves_a_streaming_response(tmp_path, spec):
+    labels = labels_of()
+
+    async def stream(request: Request) -> StreamingResponse:
+        hub = labels.of(request)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"first"
+            try:
+                async with cancel_on_disconnect(request):
+                    await hub.method(Model.wait).request(str(tmp_path / "mark"))
+            except ClientLeft:
+                return
+            yield b"second"
+
+        return StreamingResponse(pieces())
+
+    app = Starlette(routes=[Route("/", stream)], lifespan=lifespan(labels), exception_handlers=exception_handlers())
+    await leave(app, tmp_path / "mark", spec=spec)
+
+
+async def leave(app: Any, mark: Path, **how: Any) -> None:
+    """Ask, leave while the model works; it is interrupted, and the same worker answers the next."""
+    async with served(app) as client:
+        hub = client.state["labels"]
+        pid = await hub.method(Model.pid).request()
+        leaves = anyio.Event()
+
+        async def ask() -> None:
+            with anyio.fail_after(WATCHDOG), contextlib.suppress(ClientDisconnect):  # a server may let it know
+                await client.ask("/", leaves=leaves, **how)
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(ask)
+            await exists(mark)
+            leaves.set()
+        await exists(mark.with_name(mark.name + " interrupted"))
+        assert await hub.method(Model.pid).request() == pid
+        statistics = hub.statistics()
+        assert (statistics.cancelled, statistics.killed, statistics.running) == (1, 0, 0)
+
+
+async def test_a_client_that_stays_gets_its_answer_and_errors_arrive_as_themselves():
+    labels = labels_of()
+
+    async def route(request: Request) -> JSONResponse:
+        async with cancel_on_disconnect(request):
+            answer = await labels.of(request).request(int(request.query_params["x"]))
+            if answer == 0:
+                await labels.of(request).method(Model.raises).request("KeyError")
+        return JSONResponse(answer)
+
+    app = Starlette(routes=[Route("/", route)], lifespan=lifespan(labels))
+    async with served(app) as client:
+        assert (await client.ask("/?x=1")).body == b"2"
+        with pytest.raises(KeyError):
+            await client.ask("/?x=-1")
+
+
+async def test_whoever_is_cancelled_from_outside_is_not_told_that_a_client_left():
+    labels = labels_of()
+    seen = []
+
+    async def route(request: Request) -> None:
+        try:
+            async with cancel_on_disconnect(request):
+                await anyio.sleep_forever()
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+
+    app = Starlette(routes=[Route("/", route)], lifespan=lifespan(labels))
+    async with served(app) as client:
+        with anyio.move_on_after(0.05) as scope:
+            await client.ask("/")
+        assert scope.cancelled_caught
+        assert seen == [anyio.get_cancelled_exc_class()]
+
+
+# ------------------------------------------------------------------------------------------------------ what may be raised
+
+
+def app_of(labels: AppHub[Model], **options: Any) -> Starlette:
+    async def ask(request: Request) -> JSONResponse:
+        hub = labels.of(request)
+        with anyio.fail_after(float(request.query_params.get("within", "inf"))):
+            return JSONResponse(await hub.method(request.query_params["method"]).request(request.query_params["x"]))
+
+    return Starlette(
+        routes=[Route("/", ask), *health_routes(labels)],
+        lifespan=lifespan(labels),
+        exception_handlers=exception_handlers(**options),
+    )
+
+
+async def test_a_worker_that_dies_costs_its_client_a_503(caplog):
+    async with served(app_of(labels_of())) as client:
+        answer = await client.ask("/?method=raises&x=exit")
+        assert answer.status == 503
+        assert json.loads(answer.body) == {"detail": "the worker of this request died"}
+        assert "a request was lost" in caplog.text
+        assert "exited with status 3" in caplog.text
+
+
+async def test_a_scope_that_is_over_is_a_504_and_a_timeout_of_the_models_own_is_not(tmp_path):
+    async with served(app_of(labels_of())) as client:
+        assert (await client.ask(f"/?method=wait&within=0.05&x={tmp_path}/mark")).status == 504
+        with pytest.raises(TimeoutError, match="TimeoutError"):  # which a server makes a 500
+            await client.ask("/?method=raises&x=TimeoutError")
+
+
+async def test_one_request_too_many_is_a_503_that_says_when_to_come_back(tmp_path):
+    async with served(app_of(labels_of(max_pending=0), retry_after=1.5)) as client, anyio.create_task_group() as tg:
+        tg.start_soon(client.state["labels"].method(Model.wait).request, str(tmp_path / "mark"))
+        await exists(tmp_path / "mark")
+        answer = await client.ask("/?method=pid&x=1")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        tg.cancel_scope.cancel()
+
+
+class FailsTwice:
+    """Built once; then neither it nor what should follow it."""
+
+    def __init__(self, mark: str) -> None:
+        if Path(mark).exists():
+            raise ValueError("the weights are gone")
+        Path(mark).touch()
+
+    def __call__(self) -> None:
+        os._exit(3)
+
+
+@pytest.mark.filterwarnings("ignore")
+async def test_a_hub_that_fails_while_the_server_goes_on_is_seen(tmp_path, caplog):
+    """As uvicorn has it: the lifespan ends with the error, and requests come all the same."""
+    mark = str(tmp_path / "mark")
+    labels: AppHub[Any] = AppHub(
+        "labels",
+        lambda: gibbs.open_hub(FailsTwice, mark, workers=1, restarts=gibbs.RestartPolicy(max_failures=0)),
+    )
+
+    async def ask(request: Request) -> JSONResponse:
+        return JSONResponse(await labels.of(request).request())
+
+    app = Starlette(
+        routes=[Route("/", ask), *health_routes(labels)],
+        lifespan=lifespan(labels),
+        exception_handlers=exception_handlers(),
+    )
+    client: Any = None
+    with pytest.raises(gibbs.RestartsExhausted):
+        async with served(app) as client:
+            assert json.loads((await client.ask("/readyz")).body) == {
+                "ready": True,
+                "hubs": {"labels": {"ready": True, "reasons": []}},
+            }
+            await client.ask("/")
+            await anyio.sleep(WATCHDOG)
+    answer = await client.ask("/")
+    assert (answer.status, json.loads(answer.body)) == (503, {"detail": "the model is not available"})
+    assert "the weights are gone" in caplog.text
+    answer = await client.ask("/readyz")
+    assert answer.status == 503
+    assert json.loads(answer.body)["hubs"]["labels"]["reasons"]
+    assert (await client.ask("/healthz")).status == 200
+
+
+async def test_a_hub_that_drains_is_not_ready():
+    async with served(app_of(labels_of())) as client:
+        await client.state["labels"].drain()
+        answer = await client.ask("/readyz")
+        assert (answer.status, json.loads(answer.body)["ready"]) == (503, False)
+        assert (await client.ask("/?method=pid&x=1")).status == 503
+
+
+def test_neither_starlette_nor_fastapi_is_imported_unless_it_is_used():
+    program = (
+        "import sys, gibbs; gibbs.open_hub; assert 'starlette' not in sys.modules; "
+        "import gibbs.contrib.starlette; assert 'fastapi' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
