@@ -24,6 +24,7 @@ def test_a_hub_that_does_not_work_is_told_and_is_the_exit_status(monkeypatch, ca
         raise OSError("no descriptors left")
 
     monkeypatch.setattr(program, "prove", fails)
-    monkeypatch.setattr(program, "LOOPS", {"asyncio": program.LOOPS["asyncio"]})  # uvloop keeps a pipe for its next loop
+    # One is enough; and uvloop would keep a pipe for its next loop.
+    monkeypatch.setattr(program, "LOOPS", {"asyncio": program.LOOPS["asyncio"]})
     assert program.doctor() == 1
     assert "FAILED: OSError: no descriptors left" in capsys.readouterr().out
