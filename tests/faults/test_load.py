@@ -33,11 +33,12 @@ class Model:
         return path.name
 
     def kills(self, path, pids):
-        """The others first, each in the same moment."""
+        """The others first, each in the same moment; some may be dead and reaped already, and then it is the only one left."""
         self.waits_for(path)
         for pid in pids:
             if pid != os.getpid():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def echo(self, body):
