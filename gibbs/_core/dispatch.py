@@ -122,7 +122,7 @@ class Dispatcher:
         self._live += 1
         if not self._queue.tickets and (seat := self._find(alone=alone)) is not None:
             return [self._send([ticket], seat)]
-        self._queue.append(ticket)  # while others wait, no seat could take it either
+        self._queue.append(ticket)  # while others wait, no seat could take it either, or need not
         return []
 
     def withdraw(self, ticket: Ticket) -> list[Order]:

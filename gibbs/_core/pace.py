@@ -2,8 +2,8 @@
 
 Knows seconds and counts, and no worker. `DUE_SOON` is no matter of taste: a caller who stays awake for an answer that
 takes longer steals the CPU from the worker that computes it (in an experiment, calls of 300 µs became half as slow again). A
-worker who is sent more than `AHEAD` seconds of work holds up what others could have done. `ENOUGH` short calls within `AHEAD` seconds
-are more than twice what a hub can settle: a further worker would find nothing to do, and cost what it takes to wake it.
+worker who is sent more than `AHEAD` seconds of work holds up what others could have done. `ENOUGH` calls in `AHEAD` seconds would
+be 256,000 a second, more than a hub settles: a further worker would find nothing to do, and cost what it takes to wake it.
 """
 
 from __future__ import annotations

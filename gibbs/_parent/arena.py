@@ -33,9 +33,8 @@ class Shelf:
         """None: of a worker that is not trusted, which shares no memory. Nor does one that the stream alone reaches."""
         results: Arena | None = getattr(process, "results", None) if process is not None and process.side else None
         self._results = None if results is None else Borrower(results, longest)
-        self.news: list[Any] = (
-            [] if self._results is None else self._results.news
-        )  # not empty: `messages` tells the worker
+        # Not empty: `messages` tells the worker.
+        self.news: list[Any] = [] if self._results is None else self._results.news
         self._longest = longest
         self._lent: dict[int, Parcel] = {}
         self._sees_arguments = False  # until its first message says so

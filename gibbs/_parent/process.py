@@ -80,7 +80,7 @@ class LocalProcess:
         results: Arena | None = None
         with ExitStack() as ours, ExitStack() as theirs:  # ours are closed if it fails, theirs in any case
             left, right = (end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
-            sock, stream = _held((ours, left), (theirs, right))
+            stream_end, stream = _held((ours, left), (theirs, right))
             read, write = os.pipe()
             lifeline, lifeline_write = _held((theirs, read), (ours, write))
             shared = platform.open_shared()
@@ -114,9 +114,9 @@ class LocalProcess:
             output = None
             if output_read is not None:
                 output = Output(output_read, destination, name=spec.name, seat=spec.seat)
-            stream_end = socket.socket(fileno=sock)
-            stream_end.setblocking(False)
-            made = cls(popen, watch, lifeline_write, stream_end, shared, output, results)
+            sock = socket.socket(fileno=stream_end)
+            sock.setblocking(False)
+            made = cls(popen, watch, lifeline_write, sock, shared, output, results)
             ours.pop_all()
             return made
 

@@ -39,8 +39,9 @@ class Readable(Protocol):
 class Turns:
     """How many answers are settled before others have their turn. Each makes a caller go on, too.
 
-    So many that a task which sleeps meanwhile is not four times as late as beside an idle hub (`benchmarks/lag.py`): on asyncio and uvloop
-    of all sockets of a hub together, on Trio of each. On asyncio's own loop a task runs in the third pass after its time has come.
+    On asyncio and uvloop of all sockets of a hub together, on Trio of each. The numbers are what `benchmarks/lag.py` and
+    `throughput.py` leave room for: fewer cost requests a second, more make a task that sleeps meanwhile more than four times as
+    late as beside an idle hub. On asyncio's own loop it runs in the third pass after its time has come.
 
     Invariant, on asyncio: while `going_on`, the loop will settle what waits by itself, and nobody else settles anything, or each of
     them would go on too and leave no turn to others.

@@ -137,12 +137,14 @@ async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
         ```
     """
     error: BaseException | None = None
-    was_cut = has_left = False
+    was_cut = False  # and if that does not leave the task group, it was the watcher who did it
 
     async def watch() -> None:
-        nonlocal has_left
-        await _until_it_leaves(request)
-        has_left = True
+        nonlocal error
+        try:
+            await _until_it_leaves(request)
+        except Exception as raised:  # noqa: BLE001 - as below
+            error = raised
         race.cancel_scope.cancel()
 
     async with anyio.create_task_group() as race:
@@ -150,14 +152,17 @@ async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
         try:
             yield
         except anyio.get_cancelled_exc_class():
-            was_cut = has_left
+            was_cut = True
             raise
         except BaseException as raised:  # noqa: BLE001 - raised again below: out of the task group it would come in a group
             error = raised
         finally:
             race.cancel_scope.cancel()
-    if error is not None:
-        raise error
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # or it and this frame would hold each other
     if was_cut:
         raise ClientLeft
 

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },  # names, lazily
     "testing": {"gibbs", "abc", "_wire"},  # the scripted launcher speaks the wire
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
-    "__main__": {"gibbs", "_parent"},  # as a user would; and what the platform offers
+    "__main__": {"gibbs", "_parent", "_wire"},  # as a user would; and what the platform offers
 }
 MAY_WAIT = {"_parent", "_hub", "_desk", "_calls", "testing", "contrib", "__main__"}
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)

@@ -1,5 +1,6 @@
-"""`gibbs.contrib.starlette`, in Starlette and in FastAPI, by messages: what real servers make of it is tested elsewhere."""
+"""`gibbs.contrib.starlette`, in Starlette and in FastAPI, by messages and by their own test clients. Real servers are not tried here."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
+import httpx
 import pytest
 from fastapi import Body, Depends, FastAPI
 from starlette.applications import Starlette
@@ -19,7 +21,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 import gibbs
 from gibbs.contrib.starlette import (
@@ -35,6 +38,7 @@ from tests.web.asgi import Client, served
 pytestmark = pytest.mark.anyio
 
 WATCHDOG = 20.0
+LOOPS_OF_ASYNCIO = [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})]
 
 
 class Model:
@@ -155,6 +159,19 @@ async def test_an_own_lifespan_that_gives_no_state_is_fine():
         assert [*client.state] == ["labels"]
 
 
+async def test_an_own_lifespan_may_be_around_the_hubs_and_use_them():
+    labels = labels_of()
+
+    @asynccontextmanager
+    async def own(app: Any) -> AsyncIterator[dict[str, Any]]:
+        async with lifespan(labels)(app) as state:
+            yield {**(state or {}), "warm": await (state or {})["labels"].request(1)}
+
+    async with served(Starlette(lifespan=own)) as client:
+        assert client.state["warm"] == 2
+        assert [*client.state] == ["labels", "warm"]
+
+
 async def test_one_declaration_serves_two_apps_with_a_hub_each():
     labels = labels_of()
     apps = [Starlette(lifespan=lifespan(labels)) for _ in range(2)]
@@ -184,6 +201,32 @@ async def test_a_hub_that_is_not_open_says_what_is_missing():
         await Client(app, {}).ask("/")
     async with gibbs.open_hub(Model, workers=1) as app.state.labels:
         assert (await Client(app, {}).ask("/")).body == b"2"
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+            assert (await client.get("/")).json() == 2
+
+
+@pytest.mark.leaves("thread", reason="the test client's loop lives in one")
+@pytest.mark.filterwarnings("ignore:Using `httpx`")  # Starlette's own matter, said at import
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_starlettes_test_client_opens_the_hub_and_a_websocket_finds_it(backend):
+    from starlette.testclient import TestClient
+
+    labels = labels_of()
+
+    async def route(request: Request) -> JSONResponse:
+        return JSONResponse(await labels.of(request).request(1))
+
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_json(await labels.of(websocket).request(await websocket.receive_json()))
+        await websocket.close()
+
+    app = Starlette(routes=[Route("/", route), WebSocketRoute("/talk", talk)], lifespan=lifespan(labels))
+    with TestClient(app, backend=backend) as client:
+        assert client.get("/").json() == 2
+        with client.websocket_connect("/talk") as websocket:
+            websocket.send_json(6)
+            assert websocket.receive_json() == 7
 
 
 # --------------------------------------------------------------------------------------------------- a client that leaves
@@ -292,23 +335,48 @@ async def test_a_client_that_stays_gets_its_answer_and_errors_arrive_as_themselv
 
 
 async def test_whoever_is_cancelled_from_outside_is_not_told_that_a_client_left():
-    labels = labels_of()
-    seen = []
+    seen, begun = [], anyio.Event()
+    app = Starlette(routes=[Route("/", waits_in_the_block(seen, begun))])
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(Client(app, {}).ask, "/")
+        await begun.wait()
+        tg.cancel_scope.cancel()
+    assert seen == [anyio.get_cancelled_exc_class()]
 
+
+@pytest.mark.parametrize("anyio_backend", LOOPS_OF_ASYNCIO, indirect=True)
+async def test_a_native_cancellation_as_uvicorns_when_its_patience_ends_goes_through():
+    seen, begun = [], anyio.Event()
+    app = Starlette(routes=[Route("/", waits_in_the_block(seen, begun))])
+    task = asyncio.ensure_future(Client(app, {}).ask("/"))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == [asyncio.CancelledError]
+
+
+def waits_in_the_block(seen: list[type], begun: anyio.Event) -> Any:
     async def route(request: Request) -> None:
         try:
             async with cancel_on_disconnect(request):
+                begun.set()
                 await anyio.sleep_forever()
         except BaseException as error:
             seen.append(type(error))
             raise
 
-    app = Starlette(routes=[Route("/", route)], lifespan=lifespan(labels))
-    async with served(app) as client:
-        with anyio.move_on_after(0.05) as scope:
-            await client.ask("/")
-        assert scope.cancelled_caught
-        assert seen == [anyio.get_cancelled_exc_class()]
+    return route
+
+
+async def test_what_a_broken_server_raises_leaves_as_itself():
+    async def receive() -> Any:
+        raise LookupError("no such message")
+
+    request = Request({"type": "http", "headers": []}, receive)
+    with pytest.raises(LookupError, match="no such message"):
+        async with cancel_on_disconnect(request):
+            await anyio.sleep_forever()
 
 
 # ------------------------------------------------------------------------------------------------------ what may be raised
@@ -364,7 +432,6 @@ class FailsTwice:
         os._exit(3)
 
 
-@pytest.mark.filterwarnings("ignore")
 async def test_a_hub_that_fails_while_the_server_goes_on_is_seen(tmp_path, caplog):
     """As uvicorn has it: the lifespan ends with the error, and requests come all the same."""
     mark = str(tmp_path / "mark")
