@@ -131,7 +131,7 @@ def measure(loop: str, plan: Plan, record: Record) -> None:
 
 def main() -> int:
     return program(
-        "lag", "a task that sleeps 1 ms, and one that waits for a socket, beside a hub of 2 workers", measure, rounds=3
+        "lag", "a task that sleeps 1 ms, and one that waits for a socket, beside a hub of 2 workers", measure, rounds=5
     )
 
 
