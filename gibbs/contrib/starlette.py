@@ -116,11 +116,15 @@ def lifespan(*hubs: AppHub[Any], inside: Lifespan | None = None) -> Lifespan:
 
 
 @asynccontextmanager
-async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
+async def cancel_on_disconnect(request: Request, *, streaming: bool = False) -> AsyncIterator[None]:
     """Cancel what is awaited in the block when the client leaves: a model that may be interrupted stays warm.
 
     What you want of the request's body must have been read before: there is one stream of messages, and this listens to it. In the
     generator of a streaming response each block must end before the next `yield`, and `except ClientLeft: return` ends the response.
+
+    Args:
+        streaming: whether this is such a generator. There Starlette listens itself, if the server speaks ASGI 2.3 or older, and two who
+            listen are one too many for some servers.
 
     Raises:
         ClientLeft: the client left before the block was done.
@@ -136,6 +140,9 @@ async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
         return label
         ```
     """
+    if streaming and _starlette_listens(request):
+        yield
+        return
     error: BaseException | None = None
     was_cut = False  # and if that does not leave the task group, it was the watcher who did it
 
@@ -165,6 +172,12 @@ async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
         del error  # or it and this frame would hold each other
     if was_cut:
         raise ClientLeft
+
+
+def _starlette_listens(request: Request) -> bool:
+    """Whether a streaming response is cancelled by Starlette when its client leaves, as its `StreamingResponse` decides."""
+    version: str = request.scope.get("asgi", {}).get("spec_version", "2.0")
+    return tuple(map(int, version.split("."))) < (2, 4)
 
 
 async def _until_it_leaves(request: Request) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 
 @dataclass
@@ -36,11 +37,15 @@ class Client:
         answer = Answer()
         sent = [body[at : at + 3] for at in range(0, len(body), 3)] or [b""]
 
+        listens = anyio.ResourceGuard("listening to a client")  # of two, some servers tell one that the client has left
+
         async def receive() -> dict[str, Any]:
-            if sent:
-                return {"type": "http.request", "body": sent.pop(0), "more_body": bool(sent)}
-            await leaves.wait()
-            return {"type": "http.disconnect"}
+            with listens:
+                await anyio.lowlevel.checkpoint()
+                if sent:
+                    return {"type": "http.request", "body": sent.pop(0), "more_body": bool(sent)}
+                await leaves.wait()
+                return {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
             if leaves.is_set() and spec >= "2.4":
