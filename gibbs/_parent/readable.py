@@ -52,7 +52,7 @@ class Turns:
         self._waiting: dict[AsyncioReadable, None] = {}
         self.going_on = False
         if hasattr(self._loop, "_run_once"):
-            self.most = 8
+            self.most = 6
         else:
             self.most = 16 if hasattr(self._loop, "create_future") else 8
 
