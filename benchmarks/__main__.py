@@ -31,6 +31,7 @@ ROWS = [
     "starting",
     "memory",
     "lag",
+    "over_http",
 ]
 
 

@@ -24,6 +24,9 @@ COLOURS = {
     "loky": "#b2bec3",
     "trio-parallel": "#5d8aa8",
     "memcpy": "#27ae60",
+    "ProcessPoolExecutor": "#7f8c8d",
+    "LitServe": "#b2bec3",
+    "mosec": "#27ae60",
 }
 
 
@@ -68,6 +71,11 @@ def throughput(axes: Any, figures: Figures) -> bool:
     return bars(axes, figures, "throughput", "256 in flight, requests/s")
 
 
+def over_http(axes: Any, figures: Figures) -> bool:
+    axes.set_ylabel("requests/s")
+    return bars(axes, figures, "over_http", "64 connections, requests/s")
+
+
 def bars(axes: Any, figures: Figures, benchmark: str, what: str, upper: str = "") -> bool:
     """A group for each loop, in it a bar for each who was measured there."""
     loops = [loop for loop in LOOPS if (benchmark, what, loop) in figures]
@@ -108,4 +116,5 @@ PLOTS: dict[str, tuple[str, Callable[[Any, Figures], bool]]] = {
     "latency.svg": ("one tiny request at a time, 1 worker", latency),
     "throughput.svg": ("tiny requests, 2 workers, 256 in flight", throughput),
     "arrays.svg": ("float64 there and back, 1 worker", arrays),
+    "over_http.svg": ("a tiny model behind HTTP, 2 workers", over_http),
 }

@@ -25,6 +25,11 @@ PACKAGES = [
     "pandas",
     "pyarrow",
     "torch",
+    "fastapi",
+    "uvicorn",
+    "hypercorn",
+    "litserve",
+    "mosec",
 ]
 
 
