@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -55,7 +56,7 @@ class AppHub(Generic[M]):
         app = FastAPI(lifespan=lifespan(labels), exception_handlers=exception_handlers())
 
         @app.get("/label")
-        async def label(x: int, hub: Annotated[gibbs.Hub[Model], Depends(labels.of)]) -> str:
+        async def label(x: int, hub: Annotated[gibbs.Hub[Model], Depends(labels.of)]) -> int | str:
             return await hub.request(x)
         ```
     """
@@ -199,7 +200,7 @@ def exception_handlers(*, retry_after: float = 1.0) -> dict[Any, Handler]:
     | `HubOverloaded` | 503 with `Retry-After` |
     | `WorkerCrashed` | 503: this request's worker died |
     | `HubClosed` | 503; what the hub failed of is logged |
-    | `TimeoutError` of a scope, such as `anyio.fail_after` | 504 |
+    | `TimeoutError` of a scope, such as `anyio.fail_after`; Trio's `TooSlowError`, if Trio was imported before | 504 |
     | a client that left in `cancel_on_disconnect` | 499 |
 
     A `TimeoutError` that the *model* raised is an error of the model's: 500, as any other. Details are for the log, not for clients.
@@ -217,6 +218,7 @@ def exception_handlers(*, retry_after: float = 1.0) -> dict[Any, Handler]:
         gibbs.WorkerCrashed: _crashed,
         gibbs.HubClosed: _closed,
         TimeoutError: _timed_out,
+        **({sys.modules["trio"].TooSlowError: _timed_out} if "trio" in sys.modules else {}),
         ClientLeft: _left,
     }
 
@@ -253,7 +255,9 @@ def health_routes(*hubs: AppHub[Any], live: str = "/healthz", ready: str = "/rea
     Example:
         ```python
         app = Starlette(routes=[*routes, *health_routes(labels)], lifespan=lifespan(labels))
-        app.router.routes.extend(health_routes(labels))  # of a FastAPI
+
+        api = FastAPI(lifespan=lifespan(labels))
+        api.router.routes.extend(health_routes(labels))
         ```
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.examples.serving import EXAMPLES, Served, need, served_example
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples"
 BACKENDS = ["asyncio", "uvloop", "trio"]
 SQUARES = [x**2 for x in range(10)]
 WATCHDOG = 150
@@ -43,18 +43,6 @@ def run(program: str, *options: str, **environment: str) -> str:
     return done.stdout
 
 
-def need(backend: str) -> None:
-    for module in {"asyncio": ["uvicorn"], "uvloop": ["uvicorn", "uvloop"], "trio": ["hypercorn", "trio"]}[backend]:
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
-
-
-class Served(subprocess.Popen[str]):
-    """`examples/servers.py` with an app: a line from it names the address, a line to it ends it."""
-
-    url = ""
-
-
 @pytest.fixture
 def wait_time() -> str:
     """What the stamped model takes for a call; tests in which something happens in mid-call ask for more."""
@@ -63,23 +51,8 @@ def wait_time() -> str:
 
 @pytest.fixture(params=BACKENDS)
 def served(request: pytest.FixtureRequest, app: str, wait_time: str) -> Iterator[Served]:
-    need(request.param)
-    with Served(
-        [sys.executable, EXAMPLES / "servers.py", app, request.param],
-        env=os.environ | {"WAIT_TIME": wait_time},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            server.url = server.stdout.readline().split()[0]
-            yield server
-            print("that is all", file=server.stdin, flush=True)
-            assert "left: nobody" in server.stdout.read()
-        finally:
-            server.terminate()
+    with served_example(app, request.param, WAIT_TIME=wait_time) as server:
+        yield server
 
 
 def test_the_model_squares_a_number() -> None:
