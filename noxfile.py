@@ -43,6 +43,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = [
     "lint",
     "typing",
+    "package",
     "tests_wheel",
     "tests_lowest",
     *[f"tests-{python}" for python in PYTHONS],
@@ -134,6 +135,26 @@ def tests_wheel(session: nox.Session) -> None:
 
 
 @nox.session(python=DEFAULT)
+def package(session: nox.Session) -> None:
+    """Wheel and sdist, each in an empty environment: the doctor, and the walk-through as the sdist brings it."""
+    out = Path(session.create_tmp()).resolve()
+    shutil.rmtree(out)
+    out.mkdir()
+    session.install("-q", "build")
+    session.run("python", "-m", "build", "--outdir", str(out), silent=True)
+    [wheel], [sdist] = out.glob("*.whl"), out.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, out)
+    walkthrough = out / sdist.name.removesuffix(".tar.gz") / "examples" / "walkthrough.py"
+    session.chdir(out)  # away from the checkout
+    for archive in (wheel, sdist):
+        python = str(out / archive.suffix / "bin" / "python")
+        session.run("python", "-m", "venv", str(out / archive.suffix))
+        session.run(python, "-m", "pip", "install", "-q", f"{archive}[trio,uvloop,fastapi]", external=True)
+        session.run(python, "-m", "gibbs", "doctor", external=True)
+        session.run(python, str(walkthrough), external=True)
+
+
+@nox.session(python=DEFAULT)
 def examples(session: nox.Session) -> None:
     """Each example runs as its text says, the walk-through on each loop (`tests` runs these too)."""
     install(session)
@@ -152,6 +173,13 @@ def docs(session: nox.Session) -> None:
     """Every snippet of README and docs runs."""
     install(session)
     pytest(session, "tests/docs")
+
+
+@nox.session(python=DEFAULT)
+def site(session: nox.Session) -> None:
+    """The pages as a site, in docs/_build; strict, and without a network."""
+    session.install("-q", "-e", ".[docs]")
+    session.run("python", "docs/site.py", "docs/_build")
 
 
 @nox.session(python=DEFAULT)
