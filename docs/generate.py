@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for what tests know
 DOCS = ROOT / "docs"
-MODULES = ["gibbs", "gibbs.abc", "gibbs.testing", "gibbs.worker"]
+MODULES = ["gibbs", "gibbs.abc", "gibbs.testing", "gibbs.worker", "gibbs.contrib.starlette"]
 PART = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -128,6 +128,25 @@ def faults() -> str:
             parts.append(f"| {fault.happens} | {fault.wanted} | {in_words(CATALOGUE[name])} | {verdicts} |")
         parts.append("")
     return "\n".join(parts).rstrip()
+
+
+def features() -> str:
+    """What gibbs and its peers offer: each cell with its test, the fault that was run, or the parameter that does it."""
+    from tests.faults.catalogue import CATALOGUE
+    from tests.faults.features import FEATURES
+    from tests.faults.peers import GROUPS, PEERS
+
+    faults = {name: fault for group in GROUPS.values() for name, fault in group.items()}
+    marks = {"Y": "✔", "n": "✘", "-": "·"}
+    rows = []
+    for feature in FEATURES:
+        cells, test = [feature.gibbs, *feature[4:]], feature.test
+        if feature.fault:
+            cells = ["✔", *(f"{marks[peer]} *" for peer in faults[feature.fault].peers[:-1])]
+            test = CATALOGUE[feature.fault].partition("::")[0].removeprefix("tests/")
+        rows.append(f"| {feature.what} | {' | '.join(cells)} | {test and f'`{test}`'} |")
+    head = f"| | gibbs | {' | '.join(PEERS[:-1])} | gibbs's test |"
+    return "\n".join([head, "| --- |" + " --- |" * (len(PEERS) + 1), *rows])
 
 
 # --------------------------------------------------------------------------------------------------------- the reference
@@ -280,6 +299,7 @@ DRAWN = {
     "seat moves": lambda: moves(seat.MOVES),
     "promises": promises,
     "faults": faults,
+    "features": features,
     "reference": reference,
 }
 

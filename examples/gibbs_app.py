@@ -10,17 +10,17 @@ client leaves, a worker that dies costs one client a 500 that says why, and `/st
 shows how the hub is.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from model import MyAwesomeModel
 
 import gibbs
+from gibbs.contrib.starlette import cancel_on_disconnect, exception_handlers
 
 
 @asynccontextmanager
@@ -29,7 +29,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-app = FastAPI(lifespan=lifespan)
+app = FastAPI(lifespan=lifespan, exception_handlers=exception_handlers())
 
 
 @app.get("/request")
@@ -39,32 +39,9 @@ async def simple_request(x: int) -> dict[str, int]:
 
 @app.get("/cancellable")
 async def cancellable_request(request: Request, x: int) -> dict[str, int]:
-    return {"result": await while_connected(request, app.state.hub.request, x)}
-
-
-async def while_connected(request: Request, call: Callable[..., Awaitable[Any]], *args: object) -> Any:
-    """Await `call(*args)`, and cancel it when the client leaves.
-
-    Read the request's body first: two readers would steal each other's messages.
-    """
-
-    async def watch_the_client() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        race.cancel_scope.cancel()
-
-    try:
-        async with anyio.create_task_group() as race:
-            race.start_soon(watch_the_client)
-            answer = await call(*args)
-            race.cancel_scope.cancel()
-            return answer
-    except ExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        lone = group.exceptions[0]  # so that the app's error handlers know it again
-        raise lone from lone.__cause__
-    raise HTTPException(499, "the client has left")  # nobody will read it
+    async with cancel_on_disconnect(request):
+        result = await app.state.hub.request(x)
+    return {"result": result}
 
 
 @app.exception_handler(gibbs.WorkerCrashed)

@@ -137,6 +137,40 @@ anyio.run(main)
 """
 )
 
+# The lines belong to an app, or make one. A client asks each of its routes.
+WEB = (
+    MODEL
+    + """
+from typing import Annotated
+from fastapi import Depends, FastAPI, Request
+from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.routing import Route
+from gibbs.contrib.starlette import *
+
+labels = AppHub("labels", lambda: gibbs.open_hub(Model, workers=1))
+routes = []
+app = FastAPI(lifespan=lifespan(labels))
+
+SNIPPET
+
+with TestClient(app) as client:
+    paths = {route.path for route in app.routes}
+    if "/label" in paths:
+        assert client.get("/label?x=3").text in ("9", '"9"')
+    if "/readyz" in paths:
+        assert client.get("/readyz").status_code == 200
+"""
+)
+
+# The lines stand in a route.
+ROUTE = WEB.replace(
+    "SNIPPET",
+    """@app.get("/label")
+async def label(request: Request, x: int, hub: Annotated[gibbs.Hub[Model], Depends(labels.of)]) -> int:
+    SNIPPET""",
+)
+
 PAGES = {"coroutine": COROUTINE, "hub": HUB, "opened": OPENED, "methods": METHODS, "app": APP}
 
 DOCSTRINGS = {
@@ -146,6 +180,9 @@ DOCSTRINGS = {
     "gibbs.LocalLauncher": OPENED,
     "gibbs.RestartPolicy": OPENED,
     "gibbs.Safe": OPENED,
+    "gibbs.contrib.starlette.AppHub": WEB,
+    "gibbs.contrib.starlette.cancel_on_disconnect": ROUTE,
+    "gibbs.contrib.starlette.health_routes": WEB,
     "gibbs.function": COROUTINE,
     "gibbs.open_hub": COROUTINE,
     "gibbs.testing.ScriptedLauncher": SCRIPTED,

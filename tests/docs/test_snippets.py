@@ -14,8 +14,10 @@ here, and the docstrings, whose blocks run here too.
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import inspect
+import json
 import os
 import re
 import runpy
@@ -29,6 +31,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvicorn
+import yaml
+
+from gibbs.contrib.starlette import health_routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,10 +193,46 @@ def test_a_snippet_that_is_not_run_has_a_reason(block: Block) -> None:
 
 
 def test_every_block_has_a_kind() -> None:
-    assert {block.language for block in BLOCKS} <= {"python", "console", "text", "toml", "mermaid"}
+    assert {block.language for block in BLOCKS} <= {"python", "console", "text", "toml", "mermaid", *DEPLOYED}
     assert {block.mark for block in PYTHON} <= {"", "prelude", "file", "from", "not run"}
     fences = sum(len(re.findall(r"^```", GENERATED.sub("", page.read_text()), re.MULTILINE)) for page in PAGES)
     assert fences == 2 * len(BLOCKS), "a fence that is no block of its own"
+
+
+# -------------------------------------------------------------------------------------------- containers and services
+
+
+def of_dockerfile(text: str) -> list[str]:
+    [line] = [line for line in text.splitlines() if line.startswith("CMD ")]
+    words: list[str] = json.loads(line.removeprefix("CMD "))
+    return words
+
+
+def of_manifest(text: str) -> list[str]:
+    [container] = yaml.safe_load(text)["spec"]["containers"]
+    probes = [container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")]
+    assert {*probes} <= {route.path for route in health_routes()}
+    words: list[str] = container["args"]
+    return words
+
+
+def of_unit(text: str) -> list[str]:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[method-assign, assignment]
+    unit.read_string(text)
+    return shlex.split(unit["Service"]["ExecStart"])
+
+
+DEPLOYED = {"dockerfile": of_dockerfile, "yaml": of_manifest, "ini": of_unit}
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in BLOCKS if block.language in DEPLOYED])
+def test_a_manifest_can_be_read_and_its_server_knows_its_options(block: Block) -> None:
+    program, app, *options = DEPLOYED[block.language](block.text)
+    assert Path(program).name == "uvicorn"
+    known = {option for parameter in uvicorn.main.params for option in parameter.opts}
+    assert {option for option in options if option.startswith("-")} <= known
+    assert app == "app:app"
 
 
 # --------------------------------------------------------------------------------------------------------------- console
@@ -212,7 +254,7 @@ def test_a_command_of_a_page_exists(line: str) -> None:
         if program.startswith(".venv/bin/") and tool not in ("pip", "python"):
             assert (Path(sys.prefix, "bin", tool)).exists(), f"the extra dev installs no {tool}"
         else:
-            assert tool in ("python", "python3", "pip", "git", "cd"), f"{tool} is not what a Python comes with"
+            assert tool in ("python", "python3", "pip", "git", "cd", "curl", "kill"), f"not everybody has {tool}"
         if tool == "pip":
             assert arguments[0] == "install"
         for argument in arguments:
@@ -231,7 +273,7 @@ EXAMPLE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 def docstrings() -> Iterator[Any]:
     """The examples of public names, and of what they define."""
     seen = set()
-    for name in ["gibbs", "gibbs.abc", "gibbs.testing", "gibbs.worker"]:
+    for name in ["gibbs", "gibbs.abc", "gibbs.testing", "gibbs.worker", "gibbs.contrib.starlette"]:
         module = importlib.import_module(name)
         for attribute in module.__all__:
             thing = getattr(module, attribute)
