@@ -55,6 +55,7 @@ class AppHub(Generic[M]):
         labels = AppHub("labels", lambda: gibbs.open_hub(Model, workers=4))
         app = FastAPI(lifespan=lifespan(labels), exception_handlers=exception_handlers())
 
+
         @app.get("/label")
         async def label(x: int, hub: Annotated[gibbs.Hub[Model], Depends(labels.of)]) -> int | str:
             return await hub.request(x)
