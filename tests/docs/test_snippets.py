@@ -254,7 +254,9 @@ def test_a_command_of_a_page_exists(line: str) -> None:
         if program.startswith(".venv/bin/") and tool not in ("pip", "python"):
             assert (Path(sys.prefix, "bin", tool)).exists(), f"the extra dev installs no {tool}"
         else:
-            assert tool in ("python", "python3", "pip", "git", "cd", "curl", "kill"), f"not everybody has {tool}"
+            assert tool in ("python", "python3", "pip", "git", "cd", "source", "curl", "kill", "hypercorn"), (
+                f"not everybody has {tool}"
+            )
         if tool == "pip":
             assert arguments[0] == "install"
         for argument in arguments:
