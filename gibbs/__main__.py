@@ -18,8 +18,8 @@ import anyio
 
 import gibbs
 
+from ._parent.kernel import has_claims, has_memfd, has_pidfd
 from ._parent.usable_cpus import usable_cpus
-from ._wire.claims import create_claims
 
 PACKAGES = ["gibbs", "anyio", "cloudpickle", "trio", "uvloop", "starlette", "fastapi"]
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -73,19 +73,11 @@ def offers() -> list[tuple[str, bool, str]]:
     import fcntl
 
     return [
-        ("pidfd", hasattr(os, "pidfd_open"), "a worker's end is seen at once; a signal reaches nobody else"),
-        ("memfd", hasattr(os, "memfd_create"), "what has begun is known after a crash; large arrays are shared"),
+        ("pidfd", has_pidfd(), "a worker's end is seen at once; a signal reaches nobody else"),
+        ("memfd", has_memfd(), "what has begun is known after a crash; large arrays are shared"),
         ("claims", has_claims(), "requests are sent ahead, and had back"),
         ("lifeline", hasattr(fcntl, "F_SETSIG"), "workers are gone at once when this program is killed"),
     ]
-
-
-def has_claims() -> bool:
-    """Not every kernel that has an eventfd lets it be read without waiting."""
-    claims = create_claims() if hasattr(os, "eventfd") else None
-    if claims is not None:
-        claims.close()
-    return claims is not None
 
 
 async def prove() -> str:

@@ -19,9 +19,10 @@ from weakref import WeakSet
 from anyio.abc import UNIXSocketStream
 
 from .._records import Ending, Origin
+from .kernel import has_memfd, has_pidfd
 from .output import Output
 
-if hasattr(os, "pidfd_open"):
+if has_pidfd() and has_memfd():
     from . import watch_linux as platform
 else:
     from . import watch_posix as platform  # type: ignore[no-redef]

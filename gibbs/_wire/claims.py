@@ -57,13 +57,19 @@ class Claims:
 
 
 def create_claims() -> Claims | None:
-    """A counter that stands at nothing; None if this kernel cannot be asked without waiting (before 5.8). Linux. Raises OSError."""
-    claims = Claims(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE))
+    """A counter that stands at nothing; None if this kernel has none that can be asked without waiting (before 5.8), or forbids it.
+
+    Linux. Raises OSError.
+    """
+    fd = -1
     try:
+        fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+        claims = Claims(fd)
         claims.take()
     except OSError as error:
-        claims.close()
-        if error.errno == errno.EOPNOTSUPP:
+        if fd >= 0:
+            os.close(fd)
+        if error.errno in (errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS):
             return None
         raise
     return claims

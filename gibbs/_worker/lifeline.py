@@ -60,6 +60,8 @@ class Guard:
                 self._pidfd = os.pidfd_open(parent)
             except ProcessLookupError:
                 die_with_the_hub()
+            except OSError:  # it is forbidden, or no descriptor is left: `_run` looks again and again
+                pass
         if os.getppid() != parent:  # it died, and the pid may be another's already
             die_with_the_hub()
 
