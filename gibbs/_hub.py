@@ -124,11 +124,12 @@ class Hub(Calls[M_co]):
         missing = crew.options.workers - crew.serving
         if missing and crew.closed is None:
             reasons.append(f"{missing} of {crew.options.workers} workers are not ready")
-        ready = crew.closed is None and crew.serving > 0
-        if ready and not crew.dispatcher.has_room(crew.options.max_pending):
-            ready = False
+        serves = crew.closed is None and crew.serving > 0
+        full = serves and not crew.dispatcher.has_room(crew.options.max_pending)
+        if full:
             reasons.append(f"the queue is full: {crew.dispatcher.waiting} requests wait")
-        return Health(ready=ready, reasons=tuple(reasons))
+        failed = crew.closed == "failed"
+        return Health(ready=serves and not full, reasons=tuple(reasons), full=full, failed=failed)
 
     def __repr__(self) -> str:
         crew = self._desk.crew

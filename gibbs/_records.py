@@ -110,10 +110,14 @@ class Health:
         ready: whether a new request would be accepted and some worker is there to take it.
         reasons: sentences for a person, empty when there is nothing to say. A hub can be ready with reasons (one seat of
             four is down).
+        full: whether only that is missing: a queue that has no room, as it will again when requests are answered.
+        failed: whether the hub has given up: it will never be ready again.
     """
 
     ready: bool
     reasons: tuple[str, ...] = field(default=())
+    full: bool = False
+    failed: bool = False
 
 
 for _record in (Origin, Ending, HubStatistics, Health):

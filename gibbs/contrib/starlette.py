@@ -17,15 +17,17 @@ import anyio
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.websockets import WebSocket
 
 import gibbs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
-    Handler = Callable[[Request, Exception], Awaitable[Response]]
+    Lifespan = Callable[[Any], AbstractAsyncContextManager[dict[str, Any]]]
+    OwnLifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+    Handler = Callable[[Any, Any], Coroutine[Any, Any, Any]]  # a response, or of a WebSocket None
 
 __all__ = ["AppHub", "ClientLeft", "cancel_on_disconnect", "exception_handlers", "health_routes", "lifespan"]
 
@@ -34,6 +36,7 @@ M = TypeVar("M")
 _logger = logging.getLogger("gibbs")
 
 CLIENT_HAS_LEFT = 499  # as nginx says it; nobody will read it
+INTERNAL_ERROR, TRY_AGAIN_LATER = 1011, 1013  # of a WebSocket
 
 
 class ClientLeft(ClientDisconnect):
@@ -81,14 +84,14 @@ class AppHub(Generic[M]):
             hub = getattr(connection.app.state, self.name, None)
         if hub is None:
             raise RuntimeError(
-                f"the hub {self.name!r} is not open: give the app `lifespan=lifespan({self.name}, ...)`. A test client runs the "
-                f"lifespan only in a `with` block, and httpx's ASGI transport never: open a hub in the test, as "
-                f"app.state.{self.name}"
+                f"the hub {self.name!r} is not open: give the app `lifespan=lifespan({self.name}, ...)`; if it is mounted in another, "
+                f"the outermost app, whose lifespan alone is run. A test client runs the lifespan only in a `with` block, and "
+                f"httpx's ASGI transport never: open a hub in the test, as app.state.{self.name}"
             )
         return hub
 
 
-def lifespan(*hubs: AppHub[Any], inside: Lifespan | None = None) -> Lifespan:
+def lifespan(*hubs: AppHub[Any], inside: OwnLifespan | None = None) -> Lifespan:
     """A lifespan for `Starlette(lifespan=...)` or `FastAPI(lifespan=...)` during which these hubs are open.
 
     They are opened one after the other and closed in the reverse order. The app's own lifespan can be entered `inside`, when they are
@@ -121,8 +124,11 @@ def lifespan(*hubs: AppHub[Any], inside: Lifespan | None = None) -> Lifespan:
 async def cancel_on_disconnect(request: Request, *, streaming: bool = False) -> AsyncIterator[None]:
     """Cancel what is awaited in the block when the client leaves: a model that may be interrupted stays warm.
 
-    What you want of the request's body must have been read before: there is one stream of messages, and this listens to it. In the
-    generator of a streaming response each block must end before the next `yield`, and `except ClientLeft: return` ends the response.
+    Any other is killed with its worker, so that whoever asks and leaves costs you a model each time: if that takes long to build, let
+    the call finish, `hub.using(on_cancel="finish")`.
+
+    What you want of the request's body must have been read before: there is one stream of messages, and this listens to it and keeps
+    nothing. In the generator of a streaming response each block must end before the next `yield`, and `except ClientLeft: return` ends the response.
 
     Args:
         streaming: whether this is such a generator. There Starlette listens itself, if the server speaks ASGI 2.3 or older, and two who
@@ -183,36 +189,33 @@ def _starlette_listens(request: Request) -> bool:
 
 
 async def _until_it_leaves(request: Request) -> None:
-    try:
-        await request.body()  # what nobody has read so far is kept there
-    except RuntimeError:  # somebody has read it as a stream or a form
-        pass
-    except ClientDisconnect:
-        return
     while (await request.receive())["type"] != "http.disconnect":
-        pass
+        request._stream_consumed = True  # noqa: SLF001 - so that whoever reads the body later is told, and does not wait for ever
 
 
-def exception_handlers(*, retry_after: float = 1.0) -> dict[Any, Handler]:
+def exception_handlers(*, retry_after: float = 1.0) -> dict[int | type[Exception], Handler]:
     """For `Starlette(exception_handlers=...)` or `FastAPI(exception_handlers=...)`: what a hub may raise, as responses.
 
-    | raised | response |
-    | --- | --- |
-    | `HubOverloaded` | 503 with `Retry-After` |
-    | `WorkerCrashed` | 503: this request's worker died |
-    | `HubClosed` | 503; what the hub failed of is logged |
-    | `TimeoutError` of a scope, such as `anyio.fail_after`; Trio's `TooSlowError`, if Trio was imported before | 504 |
-    | a client that left in `cancel_on_disconnect` | 499 |
+    | raised | response | a WebSocket is closed with |
+    | --- | --- | --- |
+    | `HubOverloaded` | 503 with `Retry-After` | 1013 |
+    | `WorkerCrashed` | 503: this request's worker died | 1011 |
+    | `HubClosed` | 503; what the hub failed of is logged | 1011 |
+    | `TimeoutError` of a scope, such as `anyio.fail_after`; Trio's `TooSlowError`, if Trio was imported before | 504 | 1011 |
+    | a client that left in `cancel_on_disconnect` | 499 | |
 
-    A `TimeoutError` that the *model* raised is an error of the model's: 500, as any other. Details are for the log, not for clients.
+    A `TimeoutError` that the *model* raised is an error of the model's, and one with an `errno` is a connection's: 500, as any other.
+    Details are for the log, not for clients.
 
     Args:
         retry_after: seconds that a client is told to wait, rounded up.
     """
     seconds = str(math.ceil(retry_after))
 
-    async def overloaded(_: Request, __: Exception) -> Response:
-        return _sorry(503, "too many requests are waiting", {"Retry-After": seconds})
+    async def overloaded(connection: Any, _: Exception) -> Response | None:
+        return await _sorry(
+            connection, 503, "too many requests are waiting", {"Retry-After": seconds}, code=TRY_AGAIN_LATER
+        )
 
     return {
         gibbs.HubOverloaded: overloaded,
@@ -224,34 +227,44 @@ def exception_handlers(*, retry_after: float = 1.0) -> dict[Any, Handler]:
     }
 
 
-async def _crashed(_: Request, error: Exception) -> Response:
+async def _crashed(connection: Any, error: Exception) -> Response | None:
     _logger.error("a request was lost: %s", error)
-    return _sorry(503, "the worker of this request died")
+    return await _sorry(connection, 503, "the worker of this request died")
 
 
-async def _closed(_: Request, error: Exception) -> Response:
+async def _closed(connection: Any, error: Exception) -> Response | None:
     _logger.error("a request was refused: %s", error, exc_info=error.__cause__)
-    return _sorry(503, "the model is not available")
+    return await _sorry(connection, 503, "the model is not available")
 
 
-async def _timed_out(_: Request, error: Exception) -> Response:
-    if any(note.startswith("Raised in ") for note in getattr(error, "__notes__", ())):
+async def _timed_out(connection: Any, error: Exception) -> Response | None:
+    is_the_models = any(note.startswith("Raised in ") for note in getattr(error, "__notes__", ()))
+    if is_the_models or getattr(error, "errno", None) is not None:
         raise error
-    return _sorry(504, "the answer took too long")
+    _logger.warning("a request took too long: %s", connection.url.path)
+    return await _sorry(connection, 504, "the answer took too long")
 
 
-async def _left(_: Request, __: Exception) -> Response:
+async def _left(_: Any, __: Exception) -> Response:
     return Response(status_code=CLIENT_HAS_LEFT)
 
 
-def _sorry(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+async def _sorry(
+    connection: Any, status: int, detail: str, headers: Mapping[str, str] | None = None, *, code: int = INTERNAL_ERROR
+) -> Response | None:
+    """The response; a WebSocket, which has no place for one, is closed with a code."""
+    if isinstance(connection, WebSocket):
+        await connection.close(code, detail)
+        return None
     return JSONResponse({"detail": detail}, status_code=status, headers=headers)
 
 
 def health_routes(*hubs: AppHub[Any], live: str = "/healthz", ready: str = "/readyz") -> list[Route]:
-    """Two routes for probes: whether this process answers, and whether all of these hubs are ready, with the reasons if not.
+    """Two routes for probes, each 200 or 503: whether this process is worth keeping, and whether requests should be sent to it.
 
-    Readiness says no while a hub has no worker that serves, drains, or has failed, which a server does not notice by itself.
+    `live` says no when one of these hubs has failed, which a server does not notice by itself, and which only a new process mends.
+    `ready` says no, with the reasons, also while a hub has no worker that serves, or drains. A queue that is full is no reason: whoever
+    asks is told to come back, which is better than no server at all.
 
     Example:
         ```python
@@ -262,13 +275,19 @@ def health_routes(*hubs: AppHub[Any], live: str = "/healthz", ready: str = "/rea
         ```
     """
 
-    async def is_live(_: Request) -> Response:
-        return PlainTextResponse("ok")
+    def asked(request: Request) -> dict[str, gibbs.Health]:
+        return {hub.name: hub.of(request).health() for hub in hubs}
+
+    async def is_live(request: Request) -> Response:
+        failed = [name for name, health in asked(request).items() if health.failed]
+        return PlainTextResponse(f"failed: {', '.join(failed)}" if failed else "ok", status_code=503 if failed else 200)
 
     async def is_ready(request: Request) -> Response:
-        health = {hub.name: hub.of(request).health() for hub in hubs}
-        everything_is = all(one.ready for one in health.values())
-        about = {name: {"ready": one.ready, "reasons": [*one.reasons]} for name, one in health.items()}
+        about = {
+            name: {"ready": health.ready or health.full, "reasons": [*health.reasons]}
+            for name, health in asked(request).items()
+        }
+        everything_is = all(one["ready"] for one in about.values())
         return JSONResponse({"ready": everything_is, "hubs": about}, status_code=200 if everything_is else 503)
 
     return [Route(live, is_live), Route(ready, is_ready)]

@@ -145,8 +145,9 @@ async def test_a_full_queue_is_told_by_health(ask, by_hand):
             await ask(tg, hub.request, 1)
             assert hub.health() == gibbs.Health(ready=True)
             await ask(tg, hub.request, 2)
-            assert not hub.health().ready
-            assert "queue is full" in hub.health().reasons[0]
+            health = hub.health()
+            assert (health.ready, health.full, health.failed) == (False, True, False)
+            assert "queue is full" in health.reasons[0]
             tg.cancel_scope.cancel()
 
 

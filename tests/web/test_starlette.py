@@ -418,6 +418,56 @@ async def test_a_scope_that_is_over_is_a_504_and_a_timeout_of_the_models_own_is_
             await client.ask("/?method=raises&x=TimeoutError")
 
 
+async def test_a_timeout_of_a_connection_is_not_taken_for_a_scope_of_the_apps():
+    async def route(_: Request) -> JSONResponse:
+        raise TimeoutError(110, "Connection timed out")
+
+    app = Starlette(routes=[Route("/", route)], exception_handlers=exception_handlers())
+    with pytest.raises(TimeoutError, match="Connection timed out"):
+        await Client(app, {}).ask("/")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (gibbs.HubOverloaded("labels", 3), 1013),
+        (gibbs.HubClosed("labels", "closed"), 1011),
+        (TimeoutError(), 1011),
+    ],
+    ids=lambda what: type(what).__name__,
+)
+@pytest.mark.filterwarnings("ignore:Using `httpx`")
+def test_a_websocket_is_closed_with_a_code_and_not_sent_a_response(backend, error, code):
+    from starlette.testclient import TestClient
+    from starlette.websockets import WebSocketDisconnect
+
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise error
+
+    app = Starlette(routes=[WebSocketRoute("/", talk)], exception_handlers=exception_handlers())
+    with TestClient(app, backend=backend) as client, client.websocket_connect("/") as websocket:
+        with pytest.raises(WebSocketDisconnect) as caught:
+            websocket.receive_text()
+    assert caught.value.code == code
+
+
+async def test_a_body_that_nobody_read_is_not_kept_and_whoever_reads_it_later_is_told():
+    labels = labels_of()
+
+    async def route(request: Request) -> JSONResponse:
+        async with cancel_on_disconnect(request):
+            await labels.of(request).request(1)
+        with pytest.raises(RuntimeError, match="Stream consumed"):
+            await request.body()
+        return JSONResponse(None)
+
+    app = Starlette(routes=[Route("/", route, methods=["POST"])], lifespan=lifespan(labels))
+    async with served(app) as client:
+        assert (await client.ask("/", method="POST", body=b"x" * 10)).status == 200
+
+
 async def test_one_request_too_many_is_a_503_that_says_when_to_come_back(tmp_path):
     async with served(app_of(labels_of(max_pending=0), retry_after=1.5)) as client, anyio.create_task_group() as tg:
         tg.start_soon(client.state["labels"].method(Model.wait).request, str(tmp_path / "mark"))
@@ -470,7 +520,20 @@ async def test_a_hub_that_fails_while_the_server_goes_on_is_seen(tmp_path, caplo
     answer = await client.ask("/readyz")
     assert answer.status == 503
     assert json.loads(answer.body)["hubs"]["labels"]["reasons"]
-    assert (await client.ask("/healthz")).status == 200
+    answer = await client.ask("/healthz")
+    assert (answer.status, answer.body) == (503, b"failed: labels")
+
+
+async def test_a_full_queue_is_no_reason_to_send_nobody_here(tmp_path):
+    async with served(app_of(labels_of(max_pending=0))) as client, anyio.create_task_group() as tg:
+        tg.start_soon(client.state["labels"].method(Model.wait).request, str(tmp_path / "mark"))
+        await exists(tmp_path / "mark")
+        answer = await client.ask("/readyz")
+        [about] = json.loads(answer.body)["hubs"].values()
+        assert answer.status == 200
+        assert about["ready"]
+        assert "queue is full" in about["reasons"][0]
+        tg.cancel_scope.cancel()
 
 
 async def test_a_hub_that_drains_is_not_ready():
