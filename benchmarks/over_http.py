@@ -67,7 +67,8 @@ def served(who: str, loop: str) -> Iterator[int]:
             give_up = time.monotonic() + PATIENCE
             while not answers(port, question):
                 if server.poll() is not None or time.monotonic() > give_up:
-                    os.killpg(server.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.killpg(server.pid, signal.SIGKILL)
                     assert server.stderr is not None
                     raise RuntimeError(f"{who} does not answer on {loop}: {server.stderr.read().decode()[-2000:]}")
                 time.sleep(0.05)

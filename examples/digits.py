@@ -10,6 +10,7 @@ import, and the page is there when it is done. Arrays go to the worker and back 
 from pathlib import Path
 from typing import Annotated
 
+import anyio
 import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
@@ -23,6 +24,8 @@ PAGE = Path(__file__).with_name("digits.html").read_text()
 
 class Digits:
     """Learns at once, when it is built, and is asked from then on."""
+
+    interruptible = True  # asking changes nothing in it, so a client that leaves costs nobody a model
 
     def __init__(self) -> None:
         from sklearn.datasets import load_digits
@@ -57,7 +60,8 @@ async def classify(
     request: Request, drawing: Drawing, hub: Annotated[gibbs.Hub[Digits], Depends(digits.of)]
 ) -> dict[str, int]:
     async with cancel_on_disconnect(request):
-        digit = await hub.request(drawing.pixels)
+        with anyio.fail_after(10):
+            digit = await hub.request(drawing.pixels)
     return {"digit": digit}
 
 

@@ -46,7 +46,7 @@ async def cancellable_request(request: Request, x: int) -> dict[str, int]:
 
 @app.exception_handler(gibbs.WorkerCrashed)
 async def worker_crashed(_: Request, error: gibbs.WorkerCrashed) -> JSONResponse:
-    return JSONResponse({"error": str(error), "worker": error.pid}, status_code=500)
+    return JSONResponse({"error": f"this request's worker died: {error.how}", "worker": error.pid}, status_code=500)
 
 
 @app.get("/statistics")

@@ -4,20 +4,24 @@
     uvicorn --app-dir examples thumbnails:app
     curl --data-binary @photo.jpg 'http://127.0.0.1:8000/thumbnail?width=200' -o small.jpg
 
-A decoder of pictures has had holes before, and will again. `results=gibbs.Safe()`: nothing that a worker sends back is
-unpickled, so one that was taken over cannot take over the app. And a picture that crashes the decoder costs one request.
+A decoder of pictures has had holes before, and will again. A picture that crashes it costs one request. And with
+`results=gibbs.Safe()` nothing that a worker sends back is executed; but a worker that was taken over is still a process of
+your user's: see docs/security.md.
 """
 
 import io
 
+import anyio
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request, Response
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 import gibbs
 from gibbs.contrib.starlette import AppHub, cancel_on_disconnect, exception_handlers, health_routes, lifespan
 
 LARGEST = 20 << 20  # bytes of a picture
+Image.MAX_IMAGE_PIXELS = 25_000_000  # of twice as many Pillow makes an error: a small file may be a very large picture
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP")  # Pillow knows many more, some of them by other programs
 
 
 class Thumbnailer:
@@ -26,10 +30,11 @@ class Thumbnailer:
     def __call__(self, picture: bytes, width: int) -> bytes | None:
         """A JPEG, or None if that is no picture."""
         try:
-            with Image.open(io.BytesIO(picture)) as image:
-                image.thumbnail((width, 4 * width))
+            with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
+                upright = ImageOps.exif_transpose(image)
+                upright.thumbnail((width, 4 * width))
                 out = io.BytesIO()
-                image.convert("RGB").save(out, "JPEG")
+                upright.convert("RGB").save(out, "JPEG")
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError):
             return None
         return out.getvalue()
@@ -44,7 +49,8 @@ app.router.routes.extend(health_routes(thumbnails))
 async def thumbnail(request: Request, width: int = Query(200, ge=16, le=2000)) -> Response:
     picture = await read(request)
     async with cancel_on_disconnect(request):
-        small = await thumbnails.of(request).request(picture, width)
+        with anyio.fail_after(10):
+            small = await thumbnails.of(request).request(picture, width)
     if small is None:
         raise HTTPException(415, "this is no picture that can be made small")
     return Response(small, media_type="image/jpeg")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 import threading
 import urllib.error
 import urllib.request
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -83,7 +81,7 @@ def test_digits_are_recognized_and_what_is_no_drawing_is_refused():
 # -------------------------------------------------------------------------------------------------- Starlette on Trio
 
 
-def test_starlette_on_trio_answers_gives_up_after_its_patience_and_frees_who_worked_for_it():
+def test_starlette_on_trio_answers_and_after_its_patience_gives_up():
     with served_example("starlette_trio:app", "trio") as server:
         assert ask(f"{server.url}/factors?n=600851475143") == (200, b'{"factors":[71,839,1471,6857]}')
         assert ask(f"{server.url}/factors?n=x")[0] == 400
@@ -95,7 +93,4 @@ def test_starlette_on_trio_answers_gives_up_after_its_patience_and_frees_who_wor
         for one in asking:
             one.join(WATCHDOG)
         assert answers == [504, 504]
-        address = urlsplit(server.url)
-        with socket.create_connection((address.hostname, address.port), WATCHDOG) as client:  # type: ignore[arg-type]
-            client.sendall(b"GET /factors?n=1000000016000000063 HTTP/1.1\r\nHost: here\r\n\r\n")
         assert ask(f"{server.url}/factors?n=12") == (200, b'{"factors":[2,2,3]}')

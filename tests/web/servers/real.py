@@ -109,9 +109,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         while left := self.family():
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self.send(signal.SIGKILL, *left)
             self.process.poll()
             time.sleep(0.002)
         self.process.wait()
@@ -159,10 +157,30 @@ class Server:
     def _check_that_it_runs(self) -> None:
         assert self.process.poll() is None, f"the server has ended: {self.process.returncode}\n{self.log}"
 
+    # ---- signals
+
+    def send(self, number: int, *pids: int) -> None:
+        """To each of these that is still there."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def says_that_it_ends(self) -> bool:
+        """By its log; and a server that does not say so, by answering nobody who comes now."""
+        if self.kind.says_it_ends:
+            return self.kind.says_it_ends in self.log
+        with contextlib.closing(self.connect(timeout=0.5)) as connection:
+            try:
+                connection.request("GET", "/healthz")
+                connection.getresponse()
+            except OSError:
+                return True
+        return False
+
     # ---- clients
 
-    def connect(self) -> HTTPConnection:
-        return HTTPConnection("127.0.0.1", self.port, timeout=WATCHDOG)
+    def connect(self, timeout: float = WATCHDOG) -> HTTPConnection:
+        return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, Any]:
         """The status and what the JSON says, over a connection of its own."""
@@ -181,7 +199,7 @@ def read(response: HTTPResponse) -> tuple[int, Any]:
 
 def is_a_worker(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        return b"gibbs" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"gibbs.worker.main()" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
