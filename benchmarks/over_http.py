@@ -4,7 +4,8 @@
 
 A server of each kind is started, asked by 64 connections that are kept open and ask again when they are answered, and ended; round after
 round in turn, of which the best counts. The client is one process that does nothing else. On asyncio and uvloop the app is served by uvicorn, on
-Trio by Hypercorn. LitServe has its own server, which is uvicorn on uvloop. mosec's front end is written in Rust: it is reported, and no peer.
+Trio by Hypercorn. LitServe has its own server, which is uvicorn on uvloop; it and mosec are asked by POST, with a JSON body, since they know nothing
+else. The bare route of gibbs counts, as the bare ones of its peers; one with all that docs/web.md advises stands beside it. mosec's front end is written in Rust: it is reported, and no peer.
 """
 
 from __future__ import annotations
@@ -33,24 +34,33 @@ if TYPE_CHECKING:
 CONNECTIONS = 64
 SECONDS = 2.0
 MUST = 1.3
+MUST_SHARE = (
+    0.9  # on Trio, where Hypercorn is the limit: without any model it is less than 1.3 times as quick as with a peer
+)
 PATIENCE = 60.0  # seconds for a server to answer, or to end
 
 GET = b"GET /?x=1 HTTP/1.1\r\nHost: here\r\n\r\n"
 POST = b"POST %s HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n" + b'{"x": 1}'
 ASYNCIO = ("asyncio", "uvloop")
 EVERY = (*ASYNCIO, "trio")
-ALONE = "FastAPI alone"
+ALONE, GUARDED = "FastAPI alone", "gibbs, guarded"
 
 # who: what asks it, on which loops, which program serves it, and which package that needs
 ASKED = {
     ALONE: (GET, EVERY, "served", "fastapi"),
     "gibbs": (GET, EVERY, "served", "fastapi"),
+    GUARDED: (GET, EVERY, "served", "fastapi"),
     "anyio.to_process": (GET, EVERY, "served", "fastapi"),
     "ProcessPoolExecutor": (GET, ASYNCIO, "served", "fastapi"),
+    "trio-parallel": (GET, ("trio",), "served", "trio_parallel"),
     "LitServe": (POST % b"/predict", ("uvloop",), "served_by_litserve", "litserve"),
     "mosec": (POST % b"/inference", ("uvloop",), "served_by_mosec", "mosec"),
 }
-NO_PEERS = {"gibbs", ALONE, "mosec"}
+NO_PEERS = {"gibbs", GUARDED, ALONE, "mosec"}
+OTHER_ROWS = {
+    ALONE: "the same server without a model",
+    GUARDED: "with cancel_on_disconnect, a limit of time and max_pending",
+}
 ANSWER = re.compile(rb'HTTP/1.1 200 .*\r\n\r\n\s*\{\s*"result":\s*2\s*\}\s*', re.DOTALL)
 
 
@@ -138,14 +148,17 @@ def measure(loop: str, plan: Plan, record: Record) -> None:
             with served(who, loop) as port:
                 found[who] = max(found.get(who, 0.0), answers_per_second(port, question, connections, seconds))
     for who, value in found.items():
-        record.figure(loop, who, f"{connections} connections", value, "requests/s")
-    record.figure(
-        loop, "gibbs", "share of the same server without a model", found["gibbs"] / found["FastAPI alone"], ""
-    )
+        what = OTHER_ROWS.get(who, f"{connections} connections")
+        record.figure(loop, "gibbs" if who == GUARDED else who, what, value, "requests/s")
+    share = found["gibbs"] / found[ALONE]
+    record.figure(loop, "gibbs", "share of the same server without a model", 100 * share, "%")
     best = max(found.keys() - NO_PEERS, key=lambda who: found[who])
-    record.checks.append(
-        Check(loop, f"requests/s ÷ the best peer's ({best})", found["gibbs"] / found[best], ">=", MUST)
-    )
+    ratio = Check(loop, f"requests/s ÷ the best peer's ({best})", found["gibbs"] / found[best], ">=", MUST)
+    if loop == "trio":
+        record.figure(loop, "gibbs", "times the best peer's", ratio.value, "times")
+        record.checks.append(Check(loop, "requests/s ÷ the same server's without a model", share, ">=", MUST_SHARE))
+    else:
+        record.checks.append(ratio)
 
 
 def main() -> int:

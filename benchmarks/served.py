@@ -10,6 +10,8 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from fastapi import FastAPI, Request
+
 from benchmarks.models import tiny
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ WORKERS = 2
 
 def alone() -> Any:
     """No model: what there is to share."""
-    from fastapi import FastAPI
 
     app = FastAPI()
 
@@ -35,7 +36,6 @@ def alone() -> Any:
 
 
 def with_gibbs() -> Any:
-    from fastapi import FastAPI
 
     import gibbs
 
@@ -53,10 +53,29 @@ def with_gibbs() -> Any:
     return app
 
 
+def with_all_of_gibbs() -> Any:
+    """As docs/web.md and docs/deploying.md advise."""
+    import anyio
+
+    import gibbs
+    from gibbs.contrib.starlette import AppHub, cancel_on_disconnect, exception_handlers, lifespan
+
+    numbers = AppHub("numbers", lambda: gibbs.open_hub(gibbs.function(tiny), workers=WORKERS, max_pending=1000))
+    app = FastAPI(lifespan=lifespan(numbers), exception_handlers=exception_handlers())
+
+    @app.get("/")
+    async def route(request: Request, x: int) -> dict[str, int]:
+        async with cancel_on_disconnect(request):
+            with anyio.fail_after(10):
+                result = await numbers.of(request).request(x)
+        return {"result": result}
+
+    return app
+
+
 def with_to_process() -> Any:
     import anyio
     import anyio.to_process
-    from fastapi import FastAPI
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -76,8 +95,6 @@ def with_executor() -> Any:
     import asyncio
     from concurrent.futures import ProcessPoolExecutor
 
-    from fastapi import FastAPI
-
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ProcessPoolExecutor(WORKERS) as app.state.pool:
@@ -88,6 +105,25 @@ def with_executor() -> Any:
     @app.get("/")
     async def route(x: int) -> dict[str, int]:
         return {"result": await asyncio.get_running_loop().run_in_executor(app.state.pool, tiny, x)}
+
+    return app
+
+
+def with_trio_parallel() -> Any:
+    import trio
+    import trio_parallel
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.limiter = trio.CapacityLimiter(WORKERS)
+        async with trio_parallel.open_worker_context() as app.state.context:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/")
+    async def route(x: int) -> dict[str, int]:
+        return {"result": await app.state.context.run_sync(tiny, x, limiter=app.state.limiter)}
 
     return app
 
@@ -114,8 +150,10 @@ def by_framework(make: Callable[[], Any]) -> Callable[[str, int], None]:
 SERVERS = {
     "FastAPI alone": by_framework(alone),
     "gibbs": by_framework(with_gibbs),
+    "gibbs, guarded": by_framework(with_all_of_gibbs),
     "anyio.to_process": by_framework(with_to_process),
     "ProcessPoolExecutor": by_framework(with_executor),
+    "trio-parallel": by_framework(with_trio_parallel),
 }
 
 if __name__ == "__main__":
