@@ -93,14 +93,7 @@ def typing(session: nox.Session) -> None:
 
 
 # Without the sweeps, whose every checkpoint the default Python sees to.
-QUICK = [
-    "tests/core",
-    "tests/contract",
-    "tests/hub",
-    "tests/house",
-    "--ignore-glob=*/test_sweep*",
-    "--ignore-glob=*/test_benchmarks*",
-]
+QUICK = ["tests/contract", "tests/hub", "--ignore-glob=*/test_sweep*"]
 DANGERS = [f"tests/end_to_end/test_{danger}.py" for danger in ("ctrl_c", "trust")]
 
 
@@ -113,14 +106,14 @@ def tests(session: nox.Session) -> None:
     elif session.python == max(PYTHONS, key=lambda python: int(python.rpartition(".")[2])):
         pytest(session, *QUICK, *DANGERS)
     else:
-        pytest(session, "tests/contract", "tests/house", "--ignore-glob=*/test_benchmarks*")
+        pytest(session, "tests/contract")
 
 
 @nox.session(python=DEFAULT)
 def tests_lowest(session: nox.Session) -> None:
     """The oldest dependencies that we say we support."""
     install(session, *LOWEST)
-    pytest(session, "tests/contract", "tests/hub", "--ignore-glob=*/test_sweep*")  # the core depends on nothing
+    pytest(session, *QUICK)  # the core depends on nothing
 
 
 @nox.session(python=DEFAULT)

@@ -6,7 +6,7 @@ import os
 
 import anyio
 
-WATCHDOG = 10.0
+WATCHDOG = 30.0
 
 
 class Heard:

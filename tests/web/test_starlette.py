@@ -458,7 +458,9 @@ async def test_a_body_that_nobody_read_is_not_kept_and_whoever_reads_it_later_is
 
     async def route(request: Request) -> JSONResponse:
         async with cancel_on_disconnect(request):
-            await labels.of(request).request(1)
+            with anyio.fail_after(WATCHDOG):
+                while not request._stream_consumed:
+                    await labels.of(request).request(1)
         with pytest.raises(RuntimeError, match="Stream consumed"):
             await request.body()
         return JSONResponse(None)
