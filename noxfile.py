@@ -68,8 +68,7 @@ def install(session: nox.Session, *pins: str) -> None:
 
 def pytest(session: nox.Session, *arguments: str) -> None:
     """The executable, not `python -m pytest`, which would put the checkout on sys.path before what is installed."""
-    one_more = str((os.cpu_count() or 2) + 1)  # than cores: a fifth of the time a test waits for a process
-    session.run("pytest", "-q", "-n", one_more, "--session-timeout=1200", *(session.posargs or arguments))
+    session.run("pytest", "-q", "-n", "auto", "--session-timeout=1200", *(session.posargs or arguments))
 
 
 @nox.session(python=DEFAULT)
