@@ -4,7 +4,7 @@
     uvicorn --app-dir examples digits:app          # and open http://127.0.0.1:8000
 
 The model is built in the worker, from the pictures that scikit-learn brings along: that takes seconds, most of them for its
-import, and the page is there when it is done. Arrays go to the worker and back as they are.
+import, and the page is there when it is done.
 """
 
 from pathlib import Path
