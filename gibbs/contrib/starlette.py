@@ -128,7 +128,8 @@ async def cancel_on_disconnect(request: Request, *, streaming: bool = False) -> 
     the call finish, `hub.using(on_cancel="finish")`.
 
     What you want of the request's body must have been read before: there is one stream of messages, and this listens to it and keeps
-    nothing. In the generator of a streaming response each block must end before the next `yield`, and `except ClientLeft: return` ends the response.
+    nothing. In the generator of a streaming response each block must end before the next `yield`, and `except ClientLeft: return` ends
+    the response.
 
     Args:
         streaming: whether this is such a generator. There Starlette listens itself, if the server speaks ASGI 2.3 or older, and two who
