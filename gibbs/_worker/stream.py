@@ -1,0 +1,213 @@
+"""Run a generator and send what it yields: as much as its reader has room for, and several items at once where they come quickly.
+
+Knows credit and time. Each item is closed by the voice when it is yielded, so a later change of it is not seen; but those that cannot
+change, and are small, are closed together, when they leave. Promises that the generator is closed on every way out, so that its `finally` has run when the request is over; that it is
+interrupted in its own code only; and that no item waits for the next one for more than a moment.
+
+Items that come at once are held back, to leave in one piece. The generator may take long over the next one all the same, so a thread
+sends what is held when a moment is over. It is started by the first item that is held, and sleeps while none is.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import allocate_lock, start_new_thread
+from time import perf_counter_ns, sleep
+
+from .._wire.items import pack_items, share_of
+from .._wire.messages import CLOSE, CREDIT, ITEMS, SKIPPED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any
+
+    from .._wire.items import Run
+    from .inbox import Channel, DirectInbox, InBandInbox
+    from .interrupt import Interrupter
+    from .voice import Voice
+
+_AT_ONCE = 20_000  # nanoseconds; an item that comes sooner than this after the last one is held back
+_MOMENT = 200_000  # nanoseconds that items are held back while more of them come
+_LATE = 0.001  # seconds after which the thread sends them
+_MANY = 1 << 16  # bytes that are never held back
+
+_END: Any = object()  # what no generator yields
+
+
+class _Held:
+    """Items that are to leave together.
+
+    Invariant: under `_lock`, `_runs` and behind them `_alike` are those of `_link_id` that were not sent; `_count` is how many.
+    """
+
+    __slots__ = (
+        "_alike",
+        "_channel",
+        "_close",
+        "_count",
+        "_link_id",
+        "_lock",
+        "_runs",
+        "_since",
+        "_size",
+        "_starts",
+        "_watch",
+        "_watched",
+    )
+
+    def __init__(self, channel: Channel, close: Callable[[list[Any]], bytes]) -> None:
+        self._channel = channel
+        self._close = close
+        self._lock = allocate_lock()
+        self._runs: list[Run] = []
+        self._alike: list[Any] = []  # that may share a payload, which is not made yet
+        self._count = 0
+        self._size = 0
+        self._link_id = 0
+        self._since = 0
+        self._starts = True  # the thread, with the first item that waits for it
+        self._watch = allocate_lock()  # free while there is something for the thread to look at
+        self._watch.acquire()
+        self._watched = False
+
+    def put(self, link_id: int, item: Any, body: bytes | None, size: int, now: int, *, most: int) -> bool:
+        """One more, which may wait for others, as long as they are fewer than so many, not large, and not held for long.
+
+        `body` is its payload; None: it may share one. Returns whether they have left.
+        """
+        with self._lock:
+            if self._count and self._size + size > _MANY:
+                self._send()  # a message must not be longer than the hub takes
+            if not self._count:
+                self._link_id = link_id
+                self._since = now
+                self._size = 0
+            self._count += 1
+            self._size += size
+            if body is None:
+                self._alike.append(item)
+            else:
+                self._end_run()
+                self._runs.append((1, body))
+            if self._count >= most or self._size >= _MANY or now - self._since >= _MOMENT:
+                self._send()
+                return True
+            if not self._watched:
+                self.send_soon()
+            return False
+
+    def _end_run(self) -> None:
+        if self._alike:
+            alike, self._alike = self._alike, []
+            self._runs.append((len(alike), self._close(alike)))
+
+    def send_soon(self) -> None:
+        """Send them in a moment, whatever this thread does until then."""
+        self._watched = True
+        self._watch.release()
+        if self._starts:
+            self._starts = False
+            start_new_thread(self._send_late, ())
+
+    def send(self) -> None:
+        """Send them now."""
+        with self._lock:
+            self._send()
+
+    def _send(self) -> None:
+        if self._count:
+            self._end_run()
+            self._channel.send(ITEMS, self._link_id, pack_items(self._runs))
+            self._runs = []
+            self._count = 0
+
+    def drop(self) -> None:
+        """Nobody reads them."""
+        with self._lock:
+            self._runs, self._alike, self._count = [], [], 0
+
+    def _send_late(self) -> None:
+        while True:
+            self._watch.acquire()
+            sleep(_LATE)
+            self._watched = False  # first: what is added from now on asks again
+            self.send()
+
+
+class Streamer:
+    """One worker's way of running generators."""
+
+    __slots__ = ("_held", "_inbox", "_interrupter", "_voice")
+
+    def __init__(
+        self, channel: Channel, inbox: DirectInbox | InBandInbox, interrupter: Interrupter, voice: Voice
+    ) -> None:
+        self._held = _Held(channel, voice.run)
+        self._inbox = inbox
+        self._interrupter = interrupter
+        self._voice = voice
+
+    def run(self, link_id: int, generator: Generator[Any]) -> tuple[int, int, bytes] | None:
+        """Send what it yields. Returns the message that ends the stream, or None if the generator came to its end.
+
+        Raises what the generator raises. Called in the interruptible part of a request, which is over when this is left.
+        """
+        interrupter, held, close_item = self._interrupter, self._held, self._voice.item
+        interrupter.pause()
+        try:
+            credit = self._await_credit(link_id)
+            # A part of the window at once: the reader takes one while the next is made.
+            many = credit // 2
+            last = 0
+            while credit:
+                interrupter.resume()
+                item = next(generator, _END)
+                interrupter.pause()
+                if item is _END:
+                    held.send()
+                    return None
+                body, size = None, share_of(item)
+                if not size:
+                    kind, _, body = close_item(link_id, item)
+                    if kind != ITEMS:
+                        held.send()
+                        return kind, link_id, body
+                    size = len(body)
+                now = perf_counter_ns()
+                credit -= 1
+                at_once = now - last < _AT_ONCE
+                last = now
+                if held.put(link_id, item, body, size, now, most=many if at_once and credit else 0):
+                    if interrupter.is_unwanted(link_id):
+                        break
+                    if not credit:
+                        credit = self._await_credit(link_id)
+            return SKIPPED, link_id, b""
+        except BaseException:
+            interrupter.pause()
+            held.send()  # what it yielded before it raised
+            raise
+        finally:
+            held.drop()
+            _close(generator)
+
+    def _await_credit(self, link_id: int) -> int:
+        """How many more items may be sent, once that is more than none; 0: nobody reads them any more."""
+        credit = 0
+        while not credit and not self._interrupter.is_unwanted(link_id):
+            kind, body = self._inbox.receive_about(link_id)
+            if kind == CLOSE:
+                return 0
+            if kind != CREDIT:
+                raise RuntimeError(f"message {kind} makes no sense to a stream")
+            credit = int.from_bytes(body, "little")
+        return credit
+
+
+def _close(generator: Generator[Any]) -> None:
+    """Let its `finally` run. What that raises is nobody's: it is told as an exception that nobody caught is."""
+    try:
+        generator.close()
+    except BaseException as exc:  # noqa: BLE001 - the model's code, SystemExit too
+        sys.excepthook(type(exc), exc, exc.__traceback__)
