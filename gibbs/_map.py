@@ -1,0 +1,265 @@
+"""Many requests of one task: a source that is read as room appears, and the results in its order, or as they come.
+
+Knows what its reader takes and what the source gives. How a ticket travels is the desk's. Promises that no more than `limit` items are
+anywhere between source and reader; that whatever becomes of an item is told in its place; and that what is still on its way is
+withdrawn when the block is left, however that is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from ._core.ticket import TicketState
+from ._wire.verbs import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import TypeAlias
+
+    from anyio.abc import TaskGroup
+
+    from ._core.ticket import Ticket
+    from ._desk import Desk
+    from ._options import CallOptions
+
+    Asked: TypeAlias = "Ticket | BaseException"  # an item that was handed in, or why it could not be
+
+R_co = TypeVar("R_co", covariant=True)
+
+_IN_A_ROW = 16  # results that may be given without letting others run
+
+
+class Results(Generic[R_co]):
+    """What a model makes of each item of a source. Made by `Hub.map`; used once, as a block around an `async for`.
+
+    Invariants: every item that was read, and whose outcome was not given, is in `_line`, in the order in which outcomes will be given,
+    or in `_pending`; both together are `limit` at most. `_pending` is empty where the source's order is kept: then the first of the line
+    need not have ended. Otherwise all of the line have, and none of those that are pending.
+    """
+
+    def __init__(self, desk: Any, options: CallOptions, method: str, source: Any, *, limit: int, ordered: bool) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"limit must be a whole number of items ≥ 1, not {limit!r}")
+        if limit < 1:
+            raise ValueError(f"limit must be a whole number of items ≥ 1, not {limit!r}")
+        if not isinstance(source, Iterable | AsyncIterable):
+            raise TypeError(f"map() takes an iterable, or an async one, not {source!r}")
+        self._desk: Desk = desk
+        self._options = options
+        self._method = method
+        self._limit = limit
+        self._ordered = ordered
+        self._source: Any = source
+        self._iterator: Iterator[Any] | None = None  # of a source that is not async, and not at its end
+        self._line: deque[Asked] = deque()
+        self._pending: dict[Ticket, None] = {}
+        self._exhausted = False  # the source, or its reading
+        self._open = False
+        self._wake: Callable[[], None] | None = None  # the reader, who waits
+        self._room: Callable[[], None] | None = None  # who reads an async source, and waits
+        self._in_a_row = 0
+        self._readers: TaskGroup | None = None
+
+    async def __aenter__(self) -> Results[R_co]:
+        await checkpoint()
+        if self._source is None:
+            raise RuntimeError("these results were entered before: call map() again")
+        source, self._source = self._source, None
+        self._desk.check(PLAIN, self._method)
+        if isinstance(source, AsyncIterable):
+            iterator = aiter(source)
+            self._readers = anyio.create_task_group()
+            await self._readers.__aenter__()
+            self._open = True
+            self._readers.start_soon(self._read_on, iterator)
+        else:
+            self._iterator = iter(source)
+            self._open = True
+            self._read_more()
+        return self
+
+    def __aiter__(self) -> Results[R_co]:
+        return self
+
+    async def __anext__(self) -> R_co:
+        """The next result. An item's exception is raised in its place, and the iteration may be gone on with."""
+        if self._wake is not None:
+            raise anyio.BusyResourceError("reading from")
+        while True:
+            if not self._open:
+                raise self._refusal()
+            if self._iterator is not None:
+                self._read_more()  # first, so that the workers have something to do
+            if self._has_next() and self._in_a_row < _IN_A_ROW:
+                break
+            if self._exhausted and not self._line and not self._pending:
+                await checkpoint()
+                raise StopAsyncIteration
+            await self._wait()
+        self._in_a_row += 1
+        asked = self._line.popleft()
+        if self._room is not None:
+            self._room()
+        if isinstance(asked, BaseException):
+            raise asked
+        self._desk.settle(asked)
+        if asked.state is TicketState.REFUSED:
+            await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
+        result: R_co = self._desk.open(asked)
+        return result
+
+    def _has_next(self) -> bool:
+        """Whether there is an outcome to be given now."""
+        if not self._line:
+            return False
+        first = self._line[0]
+        return isinstance(first, BaseException) or first.ended
+
+    async def _wait(self) -> None:
+        """Let others run, and return when there may be an outcome to be given."""
+        self._in_a_row = 0
+        if self._has_next():
+            await checkpoint()
+            return
+        waiter = self._desk.loop.new_waiter()
+        self._wake = waiter.wake
+        try:
+            await waiter.wait()
+        finally:
+            self._wake = None
+
+    # ---- the source
+
+    def _read_more(self) -> None:
+        """Hand in what there is room for, of a source that need not be waited for: some at once, or when nothing is on its way."""
+        assert self._iterator is not None
+        on_their_way = len(self._line) + len(self._pending)
+        room = self._limit - on_their_way
+        if on_their_way and 8 * room < self._limit:
+            return
+        for _ in range(room):
+            if not self._has_room():
+                return
+            try:
+                item = next(self._iterator)
+            except StopIteration:
+                self._exhausted = True
+                self._iterator = None
+                return
+            except Exception as error:  # noqa: BLE001 - the source's own; it is told behind the items before it
+                self._end_with(error)
+                self._iterator = None
+                return
+            self._hand_in(item)
+
+    async def _read_on(self, source: AsyncIterator[Any]) -> None:
+        """Read an async source, as room appears, in a task beside."""
+        try:
+            async with AsyncExitStack() as stack:
+                if isinstance(source, AsyncGenerator):
+                    stack.push_async_callback(source.aclose)  # nobody else will
+                async for item in source:
+                    await self._until(self._has_room)
+                    self._hand_in(item)
+                    await self._until(lambda: len(self._line) + len(self._pending) < self._limit)
+            self._exhausted = True
+        except anyio.get_cancelled_exc_class():
+            await checkpoint_if_cancelled()  # nearly always it was this
+            self._end_with(RuntimeError("the source of map() raised a cancellation that was not for its reader"))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._end_with(error)
+        self._tell()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Return when it is so; it is looked at when the reader has taken something."""
+        while not condition():
+            waiter = self._desk.loop.new_waiter()
+            self._room = waiter.wake
+            await waiter.wait()
+
+    def _has_room(self) -> bool:
+        """Whether the hub takes one more item. While others fill its line, what is on its way already comes first."""
+        return self._desk.has_room or not (self._line or self._pending)
+
+    def _hand_in(self, item: Any) -> None:
+        if not self._open:
+            return
+        try:
+            ticket = self._desk.ticket(PLAIN, self._method, (item,), {}, self._options)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - its pickling's, which is told in the item's place
+            self._line.append(error)
+            self._tell()
+            return
+        if self._ordered:
+            self._line.append(ticket)
+            ticket.wake = self._tell
+        else:
+            self._pending[ticket] = None
+            ticket.wake = partial(self._has_come, ticket)
+        self._desk.submit(ticket)
+
+    def _end_with(self, error: BaseException) -> None:
+        self._exhausted = True
+        self._line.append(error)
+        self._tell()
+
+    def _has_come(self, ticket: Ticket) -> None:
+        del self._pending[ticket]
+        self._line.append(ticket)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake the reader, if that has something to give or to learn."""
+        if self._wake is not None and (self._exhausted or not self._open or self._has_next()):
+            self._wake()
+
+    # ---- the end
+
+    def _refusal(self) -> Exception:
+        if self._source is not None:
+            return RuntimeError("results are read within their block: `async with hub.map(...) as results`")
+        return anyio.ClosedResourceError()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open = False
+        self._exhausted = True
+        left = [asked for asked in (*self._line, *self._pending) if not isinstance(asked, BaseException)]
+        self._line.clear()
+        self._pending.clear()
+        if self._readers is not None:
+            self._readers.cancel_scope.cancel()
+        try:
+            for ticket in left:
+                ticket.wake = None
+            await self._desk.leave_all(left, self._options)
+        finally:
+            for ticket in left:
+                self._desk.settle(ticket)
+            self._tell()
+            if self._readers is not None:
+                await self._close(self._readers, exc)
+
+    async def _close(self, readers: TaskGroup, error: BaseException | None) -> None:
+        """Wait for who reads the source. The body's own error is no part of a group, and no cancellation takes its place."""
+        try:
+            await readers.__aexit__(None, None, None)
+        except anyio.get_cancelled_exc_class():
+            if not isinstance(error, Exception):
+                raise
+
+    def __repr__(self) -> str:
+        state = "not entered" if self._source is not None else "open" if self._open else "left"
+        return f"<gibbs.Results of {self._desk.crew.options.name!r}, {state}>"
+
+
+Results.__module__ = "gibbs"
