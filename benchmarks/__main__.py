@@ -32,6 +32,8 @@ ROWS = [
     "memory",
     "lag",
     "over_http",
+    "streams",
+    "maps",
 ]
 
 

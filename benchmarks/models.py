@@ -10,6 +10,7 @@ from time import perf_counter, sleep, thread_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 PAUSE = 0.001  # seconds between two looks at a file by a call that waits for it
@@ -18,6 +19,18 @@ PAUSE = 0.001  # seconds between two looks at a file by a call that waits for it
 def tiny(x: int) -> int:
     """The least work that can be told from none."""
     return x + 1
+
+
+def items(count: int) -> Iterator[int]:
+    """Numbers, each of which takes about a microsecond."""
+    for number in range(count):
+        x = number
+        for _ in _SOME:
+            x += 1
+        yield x
+
+
+_SOME = range(25)
 
 
 def busy(seconds: float) -> float:

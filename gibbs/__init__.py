@@ -12,6 +12,9 @@ too, stays light.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from gibbs._batched import BatchMismatch as BatchMismatch
+    from gibbs._batched import Failed as Failed
+    from gibbs._batched import batched as batched
     from gibbs._calls import Calls as Calls
     from gibbs._calls import Endpoint as Endpoint
     from gibbs._core.restarts import RestartPolicy as RestartPolicy
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from gibbs._errors import WorkerStartFailed as WorkerStartFailed
     from gibbs._hub import Hub as Hub
     from gibbs._hub import open_hub as open_hub
+    from gibbs._map import Results as Results
     from gibbs._model import Interrupted as Interrupted
     from gibbs._model import function as function
     from gibbs._model import uninterruptible as uninterruptible
@@ -35,11 +39,14 @@ if TYPE_CHECKING:
     from gibbs._records import Health as Health
     from gibbs._records import HubStatistics as HubStatistics
     from gibbs._records import Origin as Origin
+    from gibbs._stream import Stream as Stream
 
 __all__ = [
+    "BatchMismatch",
     "Calls",
     "Ending",
     "Endpoint",
+    "Failed",
     "GibbsError",
     "Health",
     "Hub",
@@ -54,9 +61,12 @@ __all__ = [
     "RemoteError",
     "RestartPolicy",
     "RestartsExhausted",
+    "Results",
     "Safe",
+    "Stream",
     "WorkerCrashed",
     "WorkerStartFailed",
+    "batched",
     "function",
     "open_hub",
     "uninterruptible",
@@ -64,9 +74,11 @@ __all__ = [
 
 # Where each is when it is asked for.
 _HOME = {
+    "BatchMismatch": "gibbs._batched",
     "Calls": "gibbs._calls",
     "Ending": "gibbs._records",
     "Endpoint": "gibbs._calls",
+    "Failed": "gibbs._batched",
     "GibbsError": "gibbs._errors",
     "Health": "gibbs._records",
     "Hub": "gibbs._hub",
@@ -81,9 +93,12 @@ _HOME = {
     "RemoteError": "gibbs._errors",
     "RestartPolicy": "gibbs._core.restarts",
     "RestartsExhausted": "gibbs._errors",
+    "Results": "gibbs._map",
     "Safe": "gibbs._options",
+    "Stream": "gibbs._stream",
     "WorkerCrashed": "gibbs._errors",
     "WorkerStartFailed": "gibbs._errors",
+    "batched": "gibbs._batched",
     "function": "gibbs._model",
     "open_hub": "gibbs._hub",
     "uninterruptible": "gibbs._model",

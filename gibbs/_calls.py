@@ -5,20 +5,24 @@ Knows names, options and types. Must never know how a request travels: the desk 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from ._map import Results
 from ._options import UNSET
+from ._stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 
     from ._desk import Desk
     from ._options import CallOptions, OnCancel
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 M_co = TypeVar("M_co", covariant=True)
 M_contra = TypeVar("M_contra", contravariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -26,6 +30,12 @@ class _Method(Protocol[M_contra, P, R_co]):
     """A method as a class gives it. For mypy, which takes `self` for a possible `**kwargs` name otherwise."""
 
     def __call__(__self, self: M_contra, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+
+class _TakesOne(Protocol[T_contra, R_co]):
+    """An endpoint that can be asked with one argument. For mypy, which does not see that in its ParamSpec."""
+
+    def request(self, item: T_contra, /) -> Coroutine[Any, Any, R_co]: ...
 
 
 class Calls(Generic[M_co]):
@@ -53,7 +63,7 @@ class Calls(Generic[M_co]):
             HubOverloaded: `max_pending` requests wait already; nothing was sent.
             MessageTooLarge: the arguments, or the result, have more bytes than `max_message`.
             HubClosed: the hub takes no requests (any more), or closed before the answer came.
-            TypeError: the model cannot be called, or is async.
+            TypeError: the model cannot be called, is a generator, whose verb is `stream`, or is async.
             RuntimeError: called from another thread, or in a fork of the hub's process.
             pickle.PicklingError, TypeError, ...: the arguments cannot be pickled; nothing was sent.
 
@@ -70,6 +80,80 @@ class Calls(Generic[M_co]):
         result: R = await self._desk.request("", args, kwargs, self._options)
         return result
 
+    def stream(self: Calls[Callable[P, Iterator[T]]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        """What `model(*args, **kwargs)` yields, as it comes: the model is a generator, in a worker that is free.
+
+        The request is handed in when the block is entered; its worker does nothing else until the generator has ended. It is ahead
+        of its reader by `buffer` items at most (`using(buffer=...)`): then it pauses at a yield. An item is pickled when it is
+        yielded. What the generator returns is dropped.
+
+        Leaving the block early, in whatever way, closes the generator where it yields: its `finally` runs, and the worker is kept.
+        Until it comes to a yield it is interrupted if `on_cancel` and the model say so; otherwise its worker is killed if it
+        takes longer than `cancel_grace` seconds, or with on_cancel="finish" never. Where Python's own rule ends a generator with
+        GeneratorExit, so does this.
+
+        Raises:
+            TypeError: on entering: the model is no generator, and `request` is its verb.
+            Exception: on entering, what `request` raises before it has sent anything.
+            Exception: from the iteration, behind all items that came: what the generator raised, or anything else that `request`
+                raises when a request was sent.
+            anyio.BusyResourceError: another task is reading.
+            anyio.ClosedResourceError: the block was left.
+
+        Cancellation:
+            Entering is a checkpoint, and so is the iteration when there is no item, and at least once in 16 items. Cancelled there
+            it has lost none: the next one comes next. Leaving is none, unless with abandon_on_cancel=False: then it returns when
+            the worker is idle again, or gone.
+
+        Example:
+            ```python
+            async with hub.stream(prompt) as tokens:
+                async for token in tokens:
+                    print(token, end="")
+            ```
+        """
+        return Stream(self._desk, self._options, "", args, kwargs)
+
+    def map(
+        self: Calls[Callable[[T], R]],
+        source: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        limit: int = 64,
+        ordered: bool = True,
+    ) -> Results[R]:
+        """What the model makes of each item of a source, in one task: `limit` items at most are anywhere on the way.
+
+        The source is read as room appears, so it may be endless, and memory is bounded by `limit`. It is quicker than as many tasks
+        with a request each, and keeps the order. What becomes of an item is told in its place: its exception is raised there, and a reader
+        who catches it may go on.
+
+        Args:
+            source: an iterable, which is read in the task of the reader, or an async one, which is read in a task beside; if that
+                is a generator it is closed when the block is left.
+            limit: items that were read and whose results were not taken, 1 or more. Workers are idle where it is less than they take.
+            ordered: True: the results come in the order of the source; False: as they come.
+
+        Raises:
+            TypeError, ValueError: an argument makes no sense.
+            TypeError, HubClosed, HubOverloaded, RuntimeError: on entering, as `request`.
+            Exception: from the iteration: whatever `request` raises for that item; or what the source raised, behind the items before.
+            anyio.BusyResourceError: another task is reading.
+            anyio.ClosedResourceError: the block was left.
+
+        Cancellation:
+            Entering is a checkpoint, and so is the iteration when there is no result, and at least once in 17 results. Cancelled there it
+            has lost none: the next one comes next. Leaving the block withdraws what is on its way, as a cancelled request is.
+
+        Example:
+            ```python
+            async with hub.map(range(1000)) as results:
+                async for result in results:
+                    print(result)
+            ```
+        """
+        return Results(self._desk, self._options, "", source, limit=limit, ordered=ordered)
+
     @overload
     def method(self, f: _Method[M_co, P, R], /) -> Endpoint[P, R]: ...
     @overload
@@ -83,7 +167,7 @@ class Calls(Generic[M_co]):
 
         Raises:
             TypeError: `f` is neither a method nor a name, or its name is private.
-            AttributeError, TypeError: on `request`, if the model has no such method, or it is a generator or async.
+            AttributeError, TypeError: when it is asked for, if the model has no such method, or another verb fits it.
 
         Example:
             ```python
@@ -97,7 +181,9 @@ class Calls(Generic[M_co]):
             raise TypeError(f"{name!r} is private to the model")
         return Endpoint(self._desk, self._options, "" if name == "__call__" else name)
 
-    def using(self, *, on_cancel: OnCancel | None = UNSET, abandon_on_cancel: bool = UNSET) -> Calls[M_co]:
+    def using(
+        self, *, on_cancel: OnCancel | None = UNSET, abandon_on_cancel: bool = UNSET, buffer: int = UNSET
+    ) -> Calls[M_co]:
         """The same calls with other options; the hub itself is unchanged. The later setting of one option wins.
 
         Args:
@@ -105,6 +191,7 @@ class Calls(Generic[M_co]):
                 `gibbs.Interrupted` in the model, which stays warm if it unwinds in time; "kill" replaces the worker;
                 "finish" lets the call run out; None is what the model says.
             abandon_on_cancel: True delivers the cancellation at once; False when the worker is idle again or gone.
+            buffer: how many items of a stream its worker may be ahead of its reader, 1 or more; 128 by default.
 
         Raises:
             TypeError, ValueError: an option makes no sense.
@@ -114,7 +201,8 @@ class Calls(Generic[M_co]):
             await hub.using(on_cancel="finish").request(order)
             ```
         """
-        return Calls(self._desk, self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel))
+        options = self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel, buffer=buffer)
+        return Calls(self._desk, options)
 
     def __repr__(self) -> str:
         return f"<gibbs.Calls of {self._desk.crew.options.name!r}>"
@@ -133,14 +221,41 @@ class Endpoint(Generic[P, R_co]):
 
         Raises:
             AttributeError: the model has no such method; nothing was sent.
-            TypeError: it is a generator or async; nothing was sent.
+            TypeError: it is a generator, whose verb is `stream`, or async; nothing was sent.
         """
         result: R_co = await self._desk.request(self._name, args, kwargs, self._options)
         return result
 
-    def using(self, *, on_cancel: OnCancel | None = UNSET, abandon_on_cancel: bool = UNSET) -> Endpoint[P, R_co]:
+    def stream(self: Endpoint[P, Iterator[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        """What this method yields, as it comes. All as `Hub.stream`.
+
+        Raises:
+            AttributeError: on entering: the model has no such method.
+            TypeError: on entering: it is no generator.
+        """
+        return Stream(self._desk, self._options, self._name, args, kwargs)
+
+    def map(
+        self: _TakesOne[T, R],
+        source: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        limit: int = 64,
+        ordered: bool = True,
+    ) -> Results[R]:
+        """What this method makes of each item of a source. All as `Hub.map`.
+
+        Raises:
+            AttributeError, TypeError: on entering, as `request`.
+        """
+        endpoint = cast("Endpoint[..., R]", self)
+        return Results(endpoint._desk, endpoint._options, endpoint._name, source, limit=limit, ordered=ordered)  # noqa: SLF001 - it is self
+
+    def using(
+        self, *, on_cancel: OnCancel | None = UNSET, abandon_on_cancel: bool = UNSET, buffer: int = UNSET
+    ) -> Endpoint[P, R_co]:
         """The same method with other options, as `Calls.using`."""
-        options = self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel)
+        options = self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel, buffer=buffer)
         return Endpoint(self._desk, options, self._name)
 
     def __repr__(self) -> str:

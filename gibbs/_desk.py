@@ -22,10 +22,12 @@ from ._parent.insist import insist
 from ._parent.own import whole
 from ._parent.waiter import running_loop
 from ._wire import failure, letter, payload
+from ._wire.verbs import PLAIN, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._core.flow import Flow
     from ._errors import Stage
     from ._options import CallOptions, Safe
     from ._parent.crew import Crew
@@ -49,8 +51,9 @@ class Desk:
         self._longest = crew.options.max_message
         self._loads: Callable[[Any], Any] = letter.loads if results is None else _safely(results)
         self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
-        self._loop = running_loop()
-        self._submit = whole(self._submit)  # type: ignore[method-assign]  # once for each hub
+        self.loop = running_loop()
+        self.submit = whole(self.submit)  # type: ignore[method-assign]  # once for each hub
+        self.grant = whole(self.grant)  # type: ignore[method-assign]
         self._withdraw = whole(self._withdraw)  # type: ignore[method-assign]
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -61,17 +64,15 @@ class Desk:
         )
 
     async def request(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
-        crew, loop = self.crew, self._loop
+        crew, loop = self.crew, self.loop
         try:
-            self.check_place()
-            self._check(method)
-            ticket = Ticket(self._pack((method, args, kwargs)), on_cancel=options.on_cancel, created=loop.now())
+            ticket = self.ticket(PLAIN, method, args, kwargs, options)
         except BaseException:
             await checkpoint()
             raise
         if not crew.dispatcher.has_queue:  # or it could be sent; one that must wait learns there that it is cancelled
             await loop.checkpoint_if_cancelled()  # which does not wait, so the hub is as open as it was
-        self._submit(ticket)
+        self.submit(ticket)
         try:
             if ticket.seat is not None and ticket.seat.is_due:
                 await self._stay_awake(ticket)
@@ -82,15 +83,53 @@ class Desk:
             if ticket.state is TicketState.REFUSED:
                 await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
         except BaseException:
-            self._withdraw(ticket)
-            if not options.abandon_on_cancel and ticket.seat is not None:
-                await self._released(ticket)
+            await self.leave(ticket, options)
             raise
         finally:
-            ticket.payload = b""  # it is never sent again, and whoever keeps the exception keeps this frame
-            if crew.closed is not None and not crew.dispatcher.live:
-                crew.news.announce()
-        return self._open(ticket)
+            self.settle(ticket)
+        return self.open(ticket)
+
+    def ticket(
+        self,
+        needed: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: CallOptions,
+        flow: Flow | None = None,
+    ) -> Ticket:
+        """What is asked of a method of that kind, checked and pickled, and not handed in yet. Raises what `request` says."""
+        self.check(needed, method)
+        body = self._pack((method, args, kwargs))
+        groups = self.crew.groups
+        group = groups.get(method) if groups else None
+        return Ticket(body, on_cancel=options.on_cancel, flow=flow, group=group, created=self.loop.now())
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request would be taken."""
+        crew = self.crew
+        return not self._is_bounded or crew.dispatcher.has_room(crew.options.max_pending)
+
+    async def leave_all(self, tickets: list[Ticket], options: CallOptions) -> None:
+        """As `leave`, of several."""
+        for ticket in tickets:
+            self._withdraw(ticket)
+        if not options.abandon_on_cancel:
+            for ticket in tickets:
+                await self._released(ticket)
+
+    async def leave(self, ticket: Ticket, options: CallOptions) -> None:
+        """Nobody waits for its end any more. Returns at once, or when no worker has to do with it."""
+        self._withdraw(ticket)
+        if not options.abandon_on_cancel and ticket.seat is not None:
+            await self._released(ticket)
+
+    def settle(self, ticket: Ticket) -> None:
+        """It has ended, and is never sent again; whoever keeps the exception keeps the frame that knows it."""
+        ticket.payload = b""
+        if self.crew.closed is not None and not self.crew.dispatcher.live:
+            self.crew.news.announce()
 
     def _pack(self, call: tuple[str, tuple[Any, ...], dict[str, Any]]) -> bytes | Parcel:
         """The arguments as they are now. Nobody but the ticket keeps them: it lets them go when its call has begun."""
@@ -107,17 +146,24 @@ class Desk:
             if ticket.seat is not None:
                 self.crew.look_at(ticket.seat)
 
-    def _submit(self, ticket: Ticket) -> None:
+    def submit(self, ticket: Ticket) -> None:
+        """Hand it in. From here to its end it must be waited for, or left."""
         dispatcher = self.crew.dispatcher
         must_not_wait = self._is_bounded and dispatcher.waiting >= self.crew.options.max_pending
         orders = dispatcher.submit(ticket, alone=must_not_wait)
         if orders:
             self.crew.carry_out(orders)
+        elif ticket.group is not None and ticket.group.patience:
+            self.crew.gathered.ring()
+
+    def grant(self, ticket: Ticket) -> None:
+        """The reader of a stream has taken so much that its worker should know."""
+        self.crew.carry_out(self.crew.dispatcher.granted(ticket))
 
     def _withdraw(self, ticket: Ticket) -> None:
         self.crew.carry_out(self.crew.dispatcher.withdraw(ticket))
 
-    def _open(self, ticket: Ticket) -> Any:
+    def open(self, ticket: Ticket) -> Any:
         """The end of a ticket as a result or an exception, in the task of its caller."""
         outcome = ticket.outcome
         if isinstance(outcome, Answer):
@@ -136,22 +182,30 @@ class Desk:
         if answer.failed:
             error = failure.load_failure(answer.body, trusted=self.crew.options.results is None)
         else:
-            try:
-                return self._loads(answer.body)
-            except BaseException as exc:  # noqa: BLE001 - unpickling runs the user's code, which may raise SystemExit
-                error = failure.describe_failure(exc, stage="result")
-        if isinstance(error, failure.RemoteFailure):
-            remote = RemoteError(error.type_name, error.message, error.traceback, cast("Stage", error.stage))
-            remote.add_note(error.traceback)
-            raise remote
-        raise error
+            return self.open_result(answer.body)
+        raise _remote(error) if isinstance(error, failure.RemoteFailure) else error
+
+    def open_result(self, body: Any) -> Any:
+        """What the model returned, or an item that it yielded."""
+        try:
+            return self._loads(body)
+        except BaseException as exc:  # noqa: BLE001 - unpickling runs the user's code, which may raise SystemExit
+            error = failure.describe_failure(exc, stage="result")
+        raise _remote(error)
+
+    def open_run(self, count: int, body: Any) -> list[Any]:
+        """So many items that share a payload."""
+        items = self.open_result(body)
+        if type(items) is not tuple or len(items) != count:
+            raise RemoteError("TypeError", f"a run of {count} items is none", "", "result")
+        return list(items)
 
     async def _released(self, ticket: Ticket) -> None:
         """Wait until no worker has to do with a cancelled request any more, however often its caller is cancelled."""
 
         async def wait() -> None:
             if ticket.seat is not None:
-                waiter = self._loop.new_waiter()  # anew each time: a native cancellation leaves a dead one
+                waiter = self.loop.new_waiter()  # anew each time: a native cancellation leaves a dead one
                 ticket.released = waiter.wake
                 await waiter.wait()
 
@@ -180,27 +234,30 @@ class Desk:
                 f"AnyIO started, use anyio.from_thread.run(hub.request, x)"
             )
 
-    def _check(self, method: str) -> None:
-        """Refuse what cannot be asked, or cannot be asked now."""
+    def check(self, needed: str, method: str) -> None:
+        """Refuse what cannot be asked, or cannot be asked here, or now."""
+        self.check_place()
         crew = self.crew
         if crew.closed is not None:
             raise crew.refusal()
-        if self._is_bounded and not crew.dispatcher.has_room(crew.options.max_pending):
+        if self._is_bounded and not self.has_room:
             raise HubOverloaded(crew.options.name, crew.dispatcher.waiting)
         # Until a worker was ready nobody knows; what comes is refused by the worker.
-        if crew.methods is not None and (kind := crew.methods.get(method or "__call__")) != "plain":
-            self._refuse_method(method, kind)
+        if crew.methods is not None and (kind := crew.methods.get(method or "__call__")) != needed:
+            self._refuse_method(needed, method, kind)
 
-    def _refuse_method(self, name: str, kind: str | None) -> NoReturn:
+    def _refuse_method(self, needed: str, name: str, kind: str | None) -> NoReturn:
         if kind is None and not name:
             raise TypeError(f"the model of the hub {self.crew.options.name!r} cannot be called: use hub.method(...)")
         if kind is None:
             raise AttributeError(f"the model of the hub {self.crew.options.name!r} has no method {name!r}")
-        article = "a" if kind == "generator" else "an"
-        raise TypeError(
-            f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {article} {kind} function: "
-            f"request() needs one that returns its result"
-        )
+        raise TypeError(f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {refusal(needed, kind)}")
+
+
+def _remote(told: failure.RemoteFailure) -> RemoteError:
+    remote = RemoteError(told.type_name, told.message, told.traceback, cast("Stage", told.stage))
+    remote.add_note(told.traceback)
+    return remote
 
 
 def _safely(results: Safe) -> Callable[[bytes], Any]:

@@ -20,7 +20,7 @@ from ._core.restarts import RestartPolicy
 from ._desk import Desk
 from ._errors import HubClosed, RecursiveStart
 from ._model import interrupts
-from ._options import CallOptions, HubOptions, OnCancel, Safe, check_factory, name_of
+from ._options import CallOptions, HubOptions, OnCancel, Safe, batched_by, check_factory, name_of
 from ._parent.crew import Crew
 from ._parent.insist import insist
 from ._parent.local import LocalLauncher
@@ -232,6 +232,7 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
     try:
         async with options.launcher.session() as session, anyio.create_task_group() as tg:
             crew = Crew(options, recipe, session, cancel_body=body_scope.cancel)
+            crew.meet_batched(batched_by(factory))
             hub: Hub[M] = Hub._over(Desk(crew), options.call)  # noqa: SLF001 - its own module
             patience = 0.0  # a hub that never opened has nobody to be polite to
             try:

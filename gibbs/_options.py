@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ._batched import batches_of
 from ._core.restarts import RestartPolicy
 from ._model import _Function
 
@@ -32,6 +33,7 @@ class CallOptions:
 
     on_cancel: OnCancel | None = None
     abandon_on_cancel: bool = True
+    buffer: int = 128
 
     def __post_init__(self) -> None:
         if self.on_cancel not in (None, "interrupt", "kill", "finish"):
@@ -40,13 +42,11 @@ class CallOptions:
             )
         if not isinstance(self.abandon_on_cancel, bool):
             raise TypeError(f"abandon_on_cancel must be True or False, not {self.abandon_on_cancel!r}")
+        _check_number("buffer", self.buffer, at_least=1, whole=True, unit="items")
 
-    def using(self, *, on_cancel: OnCancel | None, abandon_on_cancel: bool) -> CallOptions:
+    def using(self, **changes: Any) -> CallOptions:
         """These options with some of them replaced; UNSET leaves one as it is."""
-        return CallOptions(
-            on_cancel=self.on_cancel if on_cancel is UNSET else on_cancel,
-            abandon_on_cancel=self.abandon_on_cancel if abandon_on_cancel is UNSET else abandon_on_cancel,
-        )
+        return replace(self, **{name: value for name, value in changes.items() if value is not UNSET})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,18 @@ def check_factory(factory: Any) -> None:
             )
     elif call_is_async or inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
         raise TypeError(f"the factory {name_of(factory)!r} is async: a worker builds its model in a plain call")
+
+
+def batched_by(factory: Any) -> dict[str, tuple[int, float]]:
+    """What the class, or the function, that is served says of methods that take many items: how many, and the wait."""
+    served = factory() if isinstance(factory, _Function) else factory
+    if served is factory and not isinstance(factory, type):
+        return {}  # a function that builds the model: the first worker will tell
+    return {
+        name: (batch.max_size, float(batch.max_wait))
+        for name, batch in batches_of(served).items()
+        if name == "__call__" or not name.startswith("_")
+    }
 
 
 def name_of(factory: Any) -> str:

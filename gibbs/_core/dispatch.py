@@ -17,10 +17,12 @@ ends once; after `close` none is live.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from .orders import Interrupt, Order, Recall, Send
+from .orders import Grant, Interrupt, Order, Recall, Send
 from .pace import ENOUGH, SHORT, UNKNOWN, window_for
 from .queue import Queue
 from .roster import Roster
@@ -28,8 +30,10 @@ from .seat import SeatMove, SeatState
 from .ticket import Lost, TicketMove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from typing import Any
 
+    from .group import Group
     from .seat import Seat
     from .ticket import Answer, Ticket
 
@@ -67,6 +71,7 @@ class Dispatcher:
         self._arrivals = 0
         self._live = 0  # tickets that have not ended
         self._ahead = 0  # tickets that some seat holds behind another
+        self.groups: tuple[Group, ...] = ()  # those whose requests may wait for company
         self._enough = enough  # of those, that quick seats do not run dry
         self._roster = Roster()
 
@@ -74,8 +79,9 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """How many tickets wait for their turn: in the queue, or sent ahead to a seat that runs another."""
-        return len(self._queue) + self._ahead
+        """How many tickets wait for their turn: in the queue, or for company, or sent ahead to a seat that runs another."""
+        waiting = len(self._queue) + self._ahead
+        return waiting + sum(len(group.gathering) for group in self.groups) if self.groups else waiting
 
     @property
     def has_queue(self) -> bool:
@@ -84,8 +90,9 @@ class Dispatcher:
 
     @property
     def running(self) -> int:
-        """How many tickets that have not ended are at the head of a seat."""
-        return sum(not next(iter(seat.held.values())).ended for seat in self.seats if seat.held)
+        """How many tickets that have not ended are at the head of a seat, or run together."""
+        heads = (ticket for seat in self.seats for ticket in islice(seat.held.values(), None if seat.together else 1))
+        return sum(not ticket.ended for ticket in heads)
 
     @property
     def sends_ahead(self) -> bool:
@@ -106,8 +113,14 @@ class Dispatcher:
 
     @property
     def oldest(self) -> Ticket | None:
-        """The ticket that has been in the queue for longest."""
-        return self._queue.first
+        """The ticket that has waited for longest."""
+        firsts = [self._queue.first, *(next(iter(group.gathering.values()), None) for group in self.groups)]
+        return min((ticket for ticket in firsts if ticket is not None), key=lambda ticket: ticket.number, default=None)
+
+    @property
+    def ripe_at(self) -> float:
+        """When `ripen` has something to do."""
+        return min((group.ripe_at for group in self.groups), default=math.inf)
 
     def has_room(self, max_pending: float) -> bool:
         """Whether a new ticket would be run at once, or be one of so many that wait."""
@@ -120,21 +133,35 @@ class Dispatcher:
         self._arrivals += 1
         ticket.number = self._arrivals
         self._live += 1
-        if not self._queue.tickets and (seat := self._find(alone=alone)) is not None:
-            return [self._send([ticket], seat)]
+        group = ticket.group
+        if group is not None and group.patience and not alone:
+            group.gathering[ticket.number] = ticket
+            return self._ripe(group) if group.is_full else []
+        if not self._queue.tickets and (seat := self._find(alone=alone or group is not None)) is not None:
+            return [self._send([ticket], seat, together=group is not None)]
         self._queue.append(ticket)  # while others wait, no seat could take it either, or need not
         return []
+
+    def ripen(self, now: float) -> list[Order]:
+        """Time has passed: those that have waited for company for long enough wait for it no longer."""
+        return self._ripe(*(group for group in self.groups if group.ripe_at <= now))
 
     def withdraw(self, ticket: Ticket) -> list[Order]:
         """The caller is cancelled. A ticket that has ended already is left as it is."""
         if ticket.ended:
             return []
         seat = ticket.seat
-        if seat is None:
+        if seat is None and (ticket.group is None or ticket.group.gathering.pop(ticket.number, None) is None):
             self._queue.remove(ticket)
         self._end(ticket, TicketMove.CANCEL)
         self.tally.cancelled += 1
         return self._assign() if seat is None else self._abandoned(seat)
+
+    def granted(self, ticket: Ticket) -> list[Order]:
+        """The reader of a stream has taken what is worth telling the worker, if that is still at it."""
+        assert ticket.flow is not None
+        count = ticket.flow.grant()
+        return [] if ticket.ended or ticket.seat is None else [Grant(ticket.seat, ticket.link_id, count)]
 
     # ---- the verbs: a seat's worker
 
@@ -167,7 +194,8 @@ class Dispatcher:
         orders: list[Order] = []
         for seat in self.seats:
             head = next(iter(seat.held), 0)
-            if head == seat.seen_at_its_head and len(seat.held) > 1 and seat.state is _SERVING:
+            held_up = head == seat.seen_at_its_head and len(seat.held) > 1 and not seat.together
+            if held_up and seat.state is _SERVING:
                 seat.service_time = UNKNOWN
                 seat.window = 1
                 orders.append(Recall(seat))
@@ -181,6 +209,13 @@ class Dispatcher:
             if held_id > link_id:
                 break
             ticket.payload = b""
+
+    def arrived(self, seat: Seat, link_id: int, runs: Sequence[tuple[int, Any]]) -> None:
+        """The worker sent items of a stream: how many, and these. What comes after its end is dropped. Raises Violation."""
+        ticket = self._held(seat, link_id)
+        if ticket.flow is None or not ticket.flow.arrive(runs, wanted=not ticket.ended):
+            raise Violation(f"worker {seat.index} sent items of {link_id}, which may not")
+        seat.begun = max(seat.begun, link_id)  # whatever its page says: sent again, it would give them twice
 
     def answered(self, seat: Seat, link_id: int, answer: Answer) -> list[Order]:
         """The worker answered: the ticket ends, or an abandoned one is let go. Raises Violation."""
@@ -259,7 +294,7 @@ class Dispatcher:
     def close(self) -> list[Order]:
         """The hub closes: every live ticket is REFUSED, and running calls are cleaned up as for a cancel."""
         self.closed = True
-        queued = list(self._queue)
+        queued = [*self._queue, *(ticket for group in self.groups for ticket in group.give())]
         self._queue.clear()
         running = [ticket for seat in self.seats for ticket in seat.held.values() if not ticket.ended]
         for ticket in queued + running:
@@ -281,12 +316,19 @@ class Dispatcher:
 
     def _let_go(self, seat: Seat, ticket: Ticket) -> None:
         del seat.held[ticket.link_id]
-        if seat.held:
+        if not seat.held:
+            seat.together = False
+        elif not seat.together:
             self._ahead -= 1
         ticket.seat = None
         ticket.link_id = 0
         if ticket.released is not None:
             ticket.released()
+
+    def _ripe(self, *groups: Group) -> list[Order]:
+        for group in groups:
+            self._queue.insert(group.give())
+        return self._assign()
 
     def _requeue(self, ticket: Ticket) -> None:
         ticket.move(TicketMove.RETURN)
@@ -296,7 +338,7 @@ class Dispatcher:
         """Something about this seat is different: settle what it does next, and offer its room."""
         orders: list[Order] = []
         unwanted = seat.unwanted
-        if seat.state is _INTERRUPTING and (unwanted is None or unwanted.link_id != seat.target):
+        if seat.state is _INTERRUPTING and (unwanted is None or not (seat.together or unwanted.link_id == seat.target)):
             seat.move(SeatMove.UNWIND)
         if seat.state is _SERVING and unwanted is not None:
             seat.move(SeatMove.INTERRUPT)
@@ -316,14 +358,18 @@ class Dispatcher:
     def _assign(self) -> list[Order]:
         """Give the first of the queue to a seat, as long as one can take it. Strictly in order of arrival.
 
-        A ticket that was returned waits for a seat that holds nothing, and the others wait behind it: passed by younger
-        ones it might wait for ever, since no seat would ever be empty.
+        A ticket that was returned, and one that may run together with others, waits for a seat that holds nothing, and the others
+        wait behind it: passed by younger ones it might wait for ever, since no seat would ever be empty.
         """
         orders: list[Order] = []
         while (ticket := self._queue.first) is not None:
-            seat = self._find(alone=ticket.returned)
+            group = ticket.group
+            seat = self._find(alone=ticket.returned or group is not None)
             if seat is None:
                 break
+            if group is not None:
+                orders.append(self._send(self._queue.take_group(group.most), seat, together=True))
+                continue
             share = 1
             if seat.service_time < SHORT and not ticket.returned:  # the same seat would be found again and again
                 share = max(1, min(seat.window - len(seat.held), self._enough - self._ahead))
@@ -333,7 +379,7 @@ class Dispatcher:
     def _find(self, *, alone: bool) -> Seat | None:
         return self._roster.find(alone=alone, enough=self._ahead >= self._enough)
 
-    def _send(self, tickets: list[Ticket], seat: Seat) -> Send:
+    def _send(self, tickets: list[Ticket], seat: Seat, *, together: bool = False) -> Send:
         was_idle = not seat.held
         first = seat.last_link_id + 1
         for link_id, ticket in enumerate(tickets, first):
@@ -342,7 +388,10 @@ class Dispatcher:
             ticket.link_id = link_id
             seat.held[link_id] = ticket
         seat.last_link_id += len(tickets)
-        self._ahead += len(tickets) - was_idle
+        if together:
+            seat.together = True
+        else:
+            self._ahead += len(tickets) - was_idle
         if was_idle:
             self._roster.offer(seat)  # from now on among those that hold something
-        return Send(seat, first, tickets)
+        return Send(seat, first, tickets, together)

@@ -10,15 +10,24 @@ if TYPE_CHECKING:
 
 
 class Send(NamedTuple):
-    """Write these tickets' payloads to the seat's worker: the first under this link id, each other under the next."""
+    """Write these tickets' payloads to the seat's worker: the first under this link id, each other under the next.
+
+    `together`: they are one call.
+    """
 
     seat: Seat
     link_id: int
     tickets: list[Ticket]
+    together: bool = False
 
 
 class Interrupt(NamedTuple):
-    """Clean up the abandoned request at the seat's head: `how` is "interrupt" or "kill"."""
+    """Clean up the abandoned request at the seat's head: `how` is one of "interrupt" and "kill".
+
+    A stream is closed where its generator yields. That is asked of the worker in any case, and `how` says what happens to one
+    that does not come to a yield: "interrupt", "close" (it has so long as an interrupted one, and is not interrupted), "finish" (it
+    has all the time it takes).
+    """
 
     seat: Seat
     link_id: int
@@ -31,4 +40,12 @@ class Recall(NamedTuple):
     seat: Seat
 
 
-Order = Send | Interrupt | Recall
+class Grant(NamedTuple):
+    """Let the worker send so many more items of this stream."""
+
+    seat: Seat
+    link_id: int
+    items: int
+
+
+Order = Send | Interrupt | Recall | Grant

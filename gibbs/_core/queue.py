@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .ticket import Ticket
 
@@ -48,6 +48,28 @@ class Queue:
         for ticket in tickets:
             del self.tickets[ticket.number]
         return tickets
+
+    def take_group(self, at_most: int) -> list[Ticket]:
+        """Remove the first, and those that may run together with it, wherever they stand. One that was returned runs alone."""
+        first = next(iter(self.tickets.values()))
+        if first.returned or at_most == 1:
+            return self.take(1)
+        alike = (ticket for ticket in self.tickets.values() if ticket.group is first.group and not ticket.returned)
+        tickets = list(islice(alike, at_most))
+        for ticket in tickets:
+            del self.tickets[ticket.number]
+        return tickets
+
+    def insert(self, tickets: Iterable[Ticket]) -> None:
+        """To the places that their numbers give them: some that waited elsewhere."""
+        last = next(reversed(self.tickets), 0)
+        in_order = True
+        for ticket in tickets:
+            in_order = in_order and ticket.number > last
+            self.tickets[ticket.number] = ticket
+            last = ticket.number
+        if not in_order:
+            self.tickets = OrderedDict(sorted(self.tickets.items()))
 
     def remove(self, ticket: Ticket) -> None:
         """Its caller has left."""

@@ -67,8 +67,9 @@ class Seat:
 
     Invariants: `held` is in the order of sending; nothing is added while it has `window` entries or more; it is empty unless
     the state is SERVING, INTERRUPTING or DYING. An entry whose ticket has ended is *abandoned*: the worker may still run it.
-    `recalled` are the ids of this worker that were taken back and that it has not read, and skipped, yet; while there are
-    any, nothing is added. While the state is INTERRUPTING, the head is abandoned and `target` is its id. `last_link_id` only
+    `together` says that all of it is one call, to which nothing is added. `recalled` are the ids of this worker that were taken
+    back and that it has not read, and skipped, yet; while there are any, nothing is added. While the state is INTERRUPTING, the
+    head is abandoned and `target` is its id, or that of another of the same call, which is over by now. `last_link_id` only
     grows, also across incarnations, so no id is ever used twice.
     """
 
@@ -85,6 +86,7 @@ class Seat:
         "shows_begun",
         "state",
         "target",
+        "together",
         "window",
     )
 
@@ -97,6 +99,7 @@ class Seat:
         self.on_cancel = "kill"  # what its model says; told when the worker is ready
         self.target = 0  # link id of the abandoned request that was last ordered to be cleaned up
         self.service_time = pace.UNKNOWN  # seconds that this worker takes for a request, as far as is known
+        self.together = False
         self.window = 1  # how many requests it may hold at once
         self.shows_begun = True  # whether there is a page on which its worker tells
         self.begun = 0  # the last link id that its worker has begun, as far as the hub has seen
@@ -113,7 +116,7 @@ class Seat:
     @property
     def has_room(self) -> bool:
         """Whether it could be sent a request now."""
-        return self.state is _SERVING and len(self.held) < self.window and not self.recalled
+        return self.state is _SERVING and len(self.held) < self.window and not self.recalled and not self.together
 
     @property
     def is_due(self) -> bool:
@@ -121,14 +124,23 @@ class Seat:
         return len(self.held) == 1 and self.service_time < pace.DUE_SOON
 
     def cleaning_of(self, ticket: Ticket) -> str:
-        """What happens to the running call when its caller leaves: "interrupt", "kill" or "finish"."""
-        return ticket.on_cancel or self.on_cancel
+        """What happens to the running call when its callers have left: `how` of an Interrupt, or "finish"."""
+        if self.together:
+            hows = {one.on_cancel or self.on_cancel for one in self.held.values()}
+            return next(how for how in ("finish", "kill", "interrupt") if how in hows)
+        how = ticket.on_cancel or self.on_cancel
+        return "close" if how == "kill" and ticket.flow is not None else how
 
     @property
     def unwanted(self) -> Ticket | None:
-        """The abandoned request at the head that must be cleaned up before the seat is of use again, or None."""
+        """The abandoned request at the head that must be cleaned up before the seat is of use again, or None.
+
+        Of several that are one call, the first of those that are held, when all are abandoned.
+        """
         for head in self.held.values():
-            return head if head.ended and self.cleaning_of(head) != "finish" else None
+            if not head.ended or (self.together and not all(ticket.ended for ticket in self.held.values())):
+                return None
+            return None if head.flow is None and self.cleaning_of(head) == "finish" else head
         return None
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 Knows nothing of processes, loops or exceptions. The payload stays unopened: bytes, or what stands for them and has a
 length. Promises that a ticket ends once, that what is not in the table raises and changes nothing, and that the hand-over of
-an end wakes whoever waits exactly once.
+an end wakes whoever waits exactly once. A stream is a ticket with a flow: items come while it is SENT, and its states are the same.
 
 | from | move | to |
 | --- | --- | --- |
@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized
 
+    from .flow import Flow
+    from .group import Group
     from .seat import Seat
 
 
@@ -102,6 +104,8 @@ class Ticket:
     __slots__ = (
         "created",
         "ended",
+        "flow",
+        "group",
         "link_id",
         "number",
         "on_cancel",
@@ -119,11 +123,15 @@ class Ticket:
         payload: Sized,
         *,
         on_cancel: str | None = None,
+        flow: Flow | None = None,
+        group: Group | None = None,
         wake: Callable[[], None] | None = None,
         created: float = 0.0,
     ) -> None:
         self.payload = payload
         self.on_cancel = on_cancel  # None: as the model of the seat that holds it says
+        self.flow = flow  # None: it is a request, and has one answer
+        self.group = group  # those that it may run together with
         self.wake = wake
         self.created = created
         self.number = 0  # arrival number, given by the dispatcher; the order of the queue

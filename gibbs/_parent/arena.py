@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._core.dispatch import Violation
 from .._wire.borrower import Borrower
 from .._wire.letter import ASIDE, Forged
-from .._wire.messages import ANSWER, CALL, FREED_RESULT, READY
+from .._wire.messages import ANSWER, BATCH, CALL, CREDIT, FREED_RESULT, READY, SIZE, STREAM
 from .hearsay import open_outcome
 
 if TYPE_CHECKING:
@@ -49,17 +49,24 @@ class Shelf:
         self._sees_arguments = kind == READY and self.shared and said.get("sees_arguments") is True
         return said
 
-    def messages(self, link_id: int, tickets: list[Ticket]) -> list[Message]:
-        """These requests, from this id on, and before them what is free of the worker's own arena.
+    def messages(self, link_id: int, tickets: list[Ticket], *, together: bool) -> list[Message]:
+        """These requests, from this id on, as one call or as many, and before them what is free of the worker's own arena.
 
         The slots of what they have in the hub's arena are lent until the worker gives them back.
         """
         messages: list[Message] = []
         if self.news and self._results is not None:
             messages += [(FREED_RESULT, freed, b"") for freed in self._results.returned()]
+        if together:
+            messages.append((BATCH, link_id, len(tickets).to_bytes(SIZE, "little")))
         for number, ticket in enumerate(tickets, link_id):
             body: Any = ticket.payload
-            messages.append((CALL, number, body if type(body) is bytes else self._lend(number, body)))
+            body = body if type(body) is bytes else self._lend(number, body)
+            if ticket.flow is None:
+                messages.append((CALL, number, body))
+            else:
+                messages.append((STREAM, number, body))
+                messages.append((CREDIT, number, ticket.flow.credit.to_bytes(SIZE, "little")))
         return messages
 
     def _lend(self, link_id: int, parcel: Parcel) -> bytes:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .._core.dispatch import LARGE, Dispatcher
-from .._core.orders import Interrupt, Order, Recall, Send
+from .._core.group import Group
+from .._core.orders import Grant, Interrupt, Order, Recall, Send
 from .._core.restarts import Restarts
 from .._core.seat import Seat, SeatState
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
@@ -67,6 +68,7 @@ class Crew:
         self.news = News()
         self.turns = Turns()
         self.methods: dict[str, str] | None = None  # name → kind, as the first worker that is ready and trusted told
+        self.groups: dict[str, Group] = {}  # those of the methods that run many requests in one call
         self.closed: ClosedReason | None = None
         self.failure: BaseException | None = None
         self._cancel_body = cancel_body
@@ -77,6 +79,7 @@ class Crew:
         self._running = 0  # tasks of the hub's own
         self._ticking = False
         self._sent_something = Alarm()
+        self.gathered = Alarm()  # rung when a request begins to wait for company
 
     # ---- opening
 
@@ -86,6 +89,7 @@ class Crew:
             name = f"gibbs {self.options.name} seat {supervisor.seat.index}"
             tg.start_soon(own(self._watched), supervisor.run, name=name)
         tg.start_soon(own(self._watched), self._tick, name=f"gibbs {self.options.name} ticks")
+        tg.start_soon(own(self._watched), self._ripen, name=f"gibbs {self.options.name} batches")
 
     async def open(self) -> None:
         """Return when as many workers are ready as the options ask for. Raises WorkerStartFailed when they cannot be."""
@@ -135,15 +139,30 @@ class Crew:
                     self.carry_out(self.dispatcher.tick())
                 self._ticking = False
 
+    async def _ripen(self) -> None:
+        """Send what has waited for company for long enough, until the hub closes. Sleeps while nothing waits for it."""
+        with anyio.CancelScope(shield=True):
+            while self.closed not in ("closed", "failed"):
+                with anyio.CancelScope(deadline=self.dispatcher.ripe_at):
+                    await self.gathered.wait()
+                self.carry_out(self.dispatcher.ripen(anyio.current_time()))
+
     # ---- what supervisors report
 
     def became_ready(self, seat: Seat, about: dict[str, Any]) -> None:
         """A worker serves from now on."""
         if self.methods is None and self.options.results is None:  # one that is not trusted speaks for itself only
             self.methods = about["methods"]
+            self.meet_batched(about.get("batched", {}))
         self._restarts.ready(seat.index)
         self.carry_out(self.dispatcher.ready(seat, on_cancel="interrupt" if about["interruptible"] else "kill"))
         self.news.announce()
+
+    def meet_batched(self, batched: dict[str, tuple[int, float]]) -> None:
+        """Requests for these methods run together: so many at most, the first of which waits for others for so many seconds."""
+        for name, told in batched.items():
+            self.groups.setdefault("" if name == "__call__" else name, Group(*told))  # in a known one some may wait
+        self.dispatcher.groups = tuple(group for group in self.groups.values() if group.patience)
 
     async def start_failed(self, seat: Seat, problem: WorkerStartFailed) -> float:
         """A worker did not become ready. Returns the seconds until the next attempt; while the hub opens there is none."""
@@ -193,6 +212,8 @@ class Crew:
                 if not self._ticking and (len(order.seat.held) > 1 or len(order.tickets[0].payload) > LARGE):
                     self._ticking = True
                     self._sent_something.ring()
+            elif isinstance(order, Grant):
+                worker.grant(order)
             elif isinstance(order, Interrupt):
                 worker.clean_up(order)
             else:
@@ -232,6 +253,7 @@ class Crew:
         for supervisor in self.supervisors:
             supervisor.close(deadline)
         self._sent_something.ring()
+        self.gathered.ring()
         self.news.announce()
 
     async def gone(self) -> None:

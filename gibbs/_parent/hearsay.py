@@ -5,12 +5,14 @@ Knows the form of each message. Promises that whatever else comes is a Violation
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, get_args
 
 from .._core.dispatch import Violation
 from .._core.ticket import Answer
 from .._errors import StartFailure
 from .._wire.failure import load_words
+from .._wire.items import NoItems, cut_items
 from .._wire.messages import ANSWER, FAILURE, READY, SIZE, TOO_LARGE
 
 if TYPE_CHECKING:
@@ -20,13 +22,16 @@ _KINDS = ("plain", "async", "generator", "async generator")
 
 
 def open_welcome(kind: int, body: bytes, *, trusted: bool) -> Any:
-    """As READY a dict of `methods` and `interruptible`, as UNFIT the reason and a failure. Raises Violation."""
+    """As READY a dict of `methods`, `interruptible` and perhaps `batched`, as UNFIT the reason and a failure. Raises Violation."""
     try:
         said = load_words(body, trusted=trusted)
         if kind == READY:
             _check(type(said) is dict and type(said["interruptible"]) is bool and type(said["methods"]) is dict)
             for name, its_kind in said["methods"].items():
                 _check(type(name) is str and its_kind in _KINDS)
+            for name, (most, patience) in said.get("batched", {}).items():
+                _check(said["methods"].get(name) == "plain" and type(most) is int and type(patience) is float)
+                _check(most >= 1 and 0 <= patience < math.inf)
         else:
             reason, report = said
             _check(reason in get_args(StartFailure) and type(report) is bytes)
@@ -41,6 +46,14 @@ def open_outcome(kind: int, body: bytes, longest: float) -> Answer:
     if kind == TOO_LARGE and (len(body) != SIZE or int.from_bytes(body, "little") <= longest):
         raise Violation("it kept back a result that is not too large")
     return Answer(kind != ANSWER, body, left_behind=kind == TOO_LARGE)
+
+
+def open_items(body: bytes) -> list[tuple[int, bytes]]:
+    """The items of a stream in one message, none of them opened. Raises Violation."""
+    try:
+        return cut_items(body)
+    except NoItems as error:
+        raise Violation(f"its items are none: {error}") from error
 
 
 def in_words(error: FrameError | Violation) -> str:

@@ -20,7 +20,7 @@ from anyio.lowlevel import checkpoint
 
 from .._core.pace import UNKNOWN
 from .._wire.frames import FrameReader, encode, encode_header
-from .._wire.messages import CALL, CANCEL, INTERRUPT, TO_HUB
+from .._wire.messages import CANCEL, INTERRUPT, REQUESTS, TO_HUB
 from .waiter import Alarm
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Link:
                 self._outbox.append(encode(kind, link_id, body))
             else:
                 self._outbox += encode_header(kind, link_id, len(body)), body
-            if kind == CALL:
+            if kind in REQUESTS:
                 self._unoffered += 1
         if not later:
             self.flush()

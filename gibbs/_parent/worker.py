@@ -19,9 +19,22 @@ from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError
 from .._wire.letter import ASIDE
-from .._wire.messages import FAILURE, FREED_ARGUMENTS, LEAVE, OUTCOMES, READY, SETUP, SKIPPED, UNFIT
+from .._wire.messages import (
+    CLOSE,
+    CREDIT,
+    FAILURE,
+    FREED_ARGUMENTS,
+    ITEMS,
+    LEAVE,
+    OUTCOMES,
+    READY,
+    SETUP,
+    SIZE,
+    SKIPPED,
+    UNFIT,
+)
 from .arena import Shelf
-from .hearsay import in_words, open_welcome
+from .hearsay import in_words, open_items, open_welcome
 from .insist import insist
 from .link import GONE
 from .own import own
@@ -31,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.dispatch import Dispatcher
-    from .._core.orders import Interrupt, Order, Send
+    from .._core.orders import Grant, Interrupt, Order, Send
     from .._core.seat import Seat
     from .._core.ticket import Ticket
     from ..abc import WorkerProcess
@@ -100,8 +113,13 @@ class Worker:
 
     def send(self, order: Send) -> None:
         """Write requests: at once to a worker that has nothing, else with others."""
-        seat, link_id, tickets = order
-        self.link.send_all(self.shelf.messages(link_id, tickets), later=len(seat.held) > len(tickets))
+        seat, link_id, tickets, together = order
+        messages = self.shelf.messages(link_id, tickets, together=together)
+        self.link.send_all(messages, later=len(seat.held) > len(tickets))
+
+    def grant(self, order: Grant) -> None:
+        """Let it send so many more items of a stream."""
+        self.link.send(CREDIT, order.link_id, order.items.to_bytes(SIZE, "little"))
 
     def recall(self) -> list[int]:
         """Have back what the worker has not begun, whatever it says of its claims. Returns the link ids."""
@@ -165,7 +183,12 @@ class Worker:
         that stopped taking its message has no longer.
         """
         link_id, how = order.link_id, order.how
-        self.link.aim(link_id, interrupt=how == "interrupt")
+        for one in [*reversed(self._seat.held)] if self._seat.together else [link_id]:  # in band each is told by itself
+            self.link.aim(one, interrupt=how == "interrupt")
+        ticket = self._seat.held.get(link_id)
+        if ticket is not None and ticket.flow is not None:
+            self.link.send(CLOSE, link_id)
+        grace = math.inf if how == "finish" else self._cancel_grace
         taken, has_left, grace_ends = -1, False, math.inf
         self._alarm.renew()
         pause = 0.001
@@ -173,7 +196,7 @@ class Worker:
             now = anyio.current_time()
             if not has_left and taken != self.link.pieces_taken:
                 taken = self.link.pieces_taken
-                grace_ends = now + self._cancel_grace
+                grace_ends = now + grace
                 has_left = self.link.flushed  # what leaves from now on is interrupts, where they go in band
             begun = self.link.begun()
             if (how == "kill" and (begun is None or begun >= link_id)) or now >= min(grace_ends, self.deadline):
@@ -280,6 +303,9 @@ class Worker:
             return
         if kind == FREED_ARGUMENTS:
             self.shelf.given_back(link_id)
+            return
+        if kind == ITEMS:
+            self._dispatcher.arrived(self._seat, link_id, open_items(body))
             return
         ticket = self._seat.held.get(link_id)
         if kind == SKIPPED:

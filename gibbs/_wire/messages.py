@@ -9,6 +9,10 @@ SETUP = 1  # how to find the model and how to be reached while in a call; the fi
 CALL = 2  # run one request; the body is `(method, args, kwargs)` as a payload, or a letter
 CANCEL = 3  # in band only: the caller is gone; the body is INTERRUPT, or empty for "skip it if it has not begun"
 LEAVE = 4  # no more requests come: leave the loop and exit as a program does
+STREAM = 6  # as CALL, of a generator; nothing may be sent of it before CREDIT
+CREDIT = 7  # so many more items of that stream may be sent; the body is a little-endian number
+BATCH = 9  # the so many CALLs that follow are one call of a method that takes a list; the first has this link id; a little-endian number
+CLOSE = 8  # the reader of that stream is gone: close its generator where it yields
 FREED_RESULT = 5  # no view is left of what that request's result had in the worker's arena
 
 # worker → hub
@@ -19,11 +23,17 @@ FAILURE = 19  # the request's exception
 SKIPPED = 20  # the request was interrupted, or never begun: nothing is to be delivered
 TOO_LARGE = 21  # the request's result is longer than the hub takes; the body says how long, a little-endian number
 FREED_ARGUMENTS = 22  # no view is left of what that request's arguments have in the hub's arena
+ITEMS = (
+    23  # some items of that stream, as `items` packs them; its end is an ANSWER without a body, or what ends a request
+)
 
-TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE, FREED_RESULT})
-TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS})
+TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, FREED_RESULT})
+TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS})
+
+REQUESTS = frozenset({CALL, STREAM})  # what a worker claims and begins
+TO_STREAM = frozenset({CREDIT, CLOSE})  # about one that it has begun, or that is over
 
 OUTCOMES = frozenset({ANSWER, FAILURE})  # what nearly all messages of a worker are
 
 INTERRUPT = b"!"
-SIZE = 8  # bytes of the body of TOO_LARGE
+SIZE = 8  # bytes of a number that is a body

@@ -10,6 +10,8 @@ import sys
 from functools import partial
 from types import FunctionType, MethodType
 
+from .._batched import batches_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -55,7 +57,16 @@ def build(recipe: Recipe) -> Any:
 def describe(model: Any) -> dict[str, Any]:
     """What the hub must know of a model: its methods with their kinds, and how it bears an interrupt. Raises Unfit."""
     try:
-        return {"methods": methods_of(model), "interruptible": bool(getattr(model, "interruptible", False))}
+        methods = methods_of(model)
+        return {
+            "methods": methods,
+            "batched": {
+                name: (batch.max_size, float(batch.max_wait))
+                for name, batch in batches_of(model).items()
+                if methods.get(name) == "plain"  # not the private ones, nor what the model itself has hidden
+            },
+            "interruptible": bool(getattr(model, "interruptible", False)),
+        }
     except BaseException as error:  # noqa: BLE001 - a property, or a metaclass, of the user's
         raise Unfit("model", error) from None
 

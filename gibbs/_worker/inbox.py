@@ -11,16 +11,18 @@ from __future__ import annotations
 import os
 from _queue import SimpleQueue
 from _thread import allocate_lock, get_ident
+from collections import deque
 from select import POLLIN, poll
 from time import perf_counter_ns
 
 from .._wire.frames import FrameReader, encode, encode_header
-from .._wire.messages import CANCEL, INTERRUPT, TO_WORKER
+from .._wire.messages import CANCEL, INTERRUPT, TO_STREAM, TO_WORKER
 from .interrupt import SIGNAL
 from .lifeline import die_with_the_hub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from signal import pthread_kill
 
     from .._wire.claims import Claims
@@ -100,7 +102,34 @@ class Channel:
             die_with_the_hub()
 
 
-class InBandInbox:
+class _Line:
+    """Messages in order; but while a stream runs, what is about that one comes before what waits for its turn."""
+
+    __slots__ = ("_next", "_put_off")
+
+    def __init__(self, following: Callable[[], Message]) -> None:
+        self._next = following
+        self._put_off: deque[Message] = deque()
+
+    def receive(self) -> Message:
+        """Wait for the next message."""
+        return self._put_off.popleft() if self._put_off else self._next()
+
+    def receive_about(self, link_id: int) -> tuple[int, bytes]:
+        """Wait for the next message about the stream that runs; what was put off for one before it is looked at first."""
+        for index, (kind, its_link_id, body) in enumerate(self._put_off):
+            if its_link_id == link_id and kind in TO_STREAM:
+                del self._put_off[index]
+                return kind, body
+        while True:
+            message = self._next()
+            kind, its_link_id, body = message
+            if its_link_id == link_id and kind in TO_STREAM:
+                return kind, body
+            self._put_off.append(message)
+
+
+class InBandInbox(_Line):
     """The inbox where the stream is all there is: the guard's thread reads and hands over.
 
     Invariant, under `_lock`: a request is either in the queue and not begun, or `begun`; so a cancel skips it or finds it
@@ -110,9 +139,10 @@ class InBandInbox:
     __slots__ = ("_channel", "_lock", "_main", "_page", "_queue", "_unwanted")
 
     def __init__(self, channel: Channel, page: Page) -> None:
+        self._queue: SimpleQueue[Message] = SimpleQueue()
+        super().__init__(self._queue.get)
         self._channel = channel
         self._page = page
-        self._queue: SimpleQueue[Message] = SimpleQueue()
         self._lock = allocate_lock()
         self._main = get_ident()
         self._unwanted: set[int] = set()
@@ -124,10 +154,6 @@ class InBandInbox:
                 self._cancel(link_id, interrupt=body == INTERRUPT)
             else:
                 self._queue.put((kind, link_id, body))
-
-    def receive(self) -> Message:
-        """Wait for the next message, in the main thread."""
-        return self._queue.get()
 
     def begin(self, link_id: int) -> bool:
         """Mark the request as begun; False if it was cancelled first and must be skipped."""
@@ -144,20 +170,20 @@ class InBandInbox:
             if link_id > self._page.begun:
                 self._unwanted.add(link_id)
                 return
-        if interrupt and link_id == self._page.begun:
-            self._page.target = link_id
+        self._page.target = link_id  # of what runs, or is over: the interrupter knows which
+        if interrupt:
             pthread_kill(self._main, SIGNAL)
 
 
-class DirectInbox:
+class DirectInbox(_Line):
     """The inbox beside a shared page: the main thread reads its own work."""
 
-    __slots__ = ("_claims", "_page", "receive")
+    __slots__ = ("_claims", "_page")
 
     def __init__(self, channel: Channel, page: Page, claims: Claims) -> None:
+        super().__init__(channel.receive)
         self._page = page
         self._claims = claims
-        self.receive = channel.receive
 
     def begin(self, link_id: int) -> bool:
         """Claim the request and mark it as begun; False if it was taken back or cancelled first, and must be skipped."""

@@ -2,7 +2,7 @@
 
 The hub writes the id of the unwanted request into the page and then sends a real-time signal; only a real signal wakes a
 blocked call, and only one from outside arrives while C code holds the GIL. Signals can be late, early or somebody else's, so
-the handler believes nothing but the two ids: it raises if `running == target`, and clears `running` before it does. So one
+the handler believes nothing but the ids: it raises if the target is what runs, and clears `running` before it does. So one
 call is interrupted once, its `finally` blocks are not hit again, and a signal that comes after the call finds 0.
 
 Two places must not be interrupted: an import (left half done it poisons the process: "cannot load module more than once")
@@ -33,14 +33,16 @@ SIGNAL: int = _signal.SIGRTMIN + 5 if hasattr(_signal, "SIGRTMIN") else _signal.
 class Interrupter:
     """Which request runs in the main thread, and whether it was interrupted.
 
-    Invariant: `running` is a link id only between the first and the last bytecode that may be interrupted.
+    Invariant: `running` is a link id only between the first and the last bytecode that may be interrupted. Of a call that is
+    several requests it is the first one's, and `last` the last one's; otherwise both are the same.
     """
 
-    __slots__ = ("_page", "armed", "fired", "running")
+    __slots__ = ("_page", "armed", "fired", "last", "running")
 
     def __init__(self, page: Page) -> None:
         self._page = page
         self.running = 0
+        self.last = 0
         self.armed = 0  # the request that `running` is set back to when an interrupt was swallowed
         self.fired = False  # whether the current request was interrupted at least once
 
@@ -51,10 +53,11 @@ class Interrupter:
         _signal.signal(SIGNAL, self._on_signal)
         sys.unraisablehook = self._on_unraisable
 
-    def begin(self, link_id: int) -> None:
+    def begin(self, link_id: int, last: int | None = None) -> None:
         """From here to `end` the call may be interrupted. Raises Interrupted when it is unwanted already."""
         self.fired = False
         interrupts.pending = False
+        self.last = link_id if last is None else last
         self.armed = self.running = link_id
         self.check()
 
@@ -63,15 +66,27 @@ class Interrupter:
         self.running = 0
         self.armed = 0
 
+    def pause(self) -> None:
+        """From here to `resume` it is not the model's code that runs, and nothing is interrupted."""
+        self.running = 0
+
+    def resume(self) -> None:
+        """The model's code goes on. Whether it is unwanted was looked at; a signal that came since comes again."""
+        self.running = self.armed
+
+    def is_unwanted(self, link_id: int) -> bool:
+        """Whether the hub has aimed at this request."""
+        return self._page.target == link_id
+
     def check(self) -> None:
         """Raise Interrupted if the running request is the unwanted one."""
-        if self.running and self.running == self._page.target:
+        if self.running and self.running <= self._page.target <= self.last:
             self.running = 0
             self.fired = True
             raise Interrupted
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if not self.running or self.running != self._page.target or _must_not_be_cut(frame):
+        if not self.running or not self.running <= self._page.target <= self.last or _must_not_be_cut(frame):
             return
         if interrupts.depth:
             interrupts.pending = True

@@ -15,15 +15,32 @@ from .._model import Interrupted
 from .._wire import payload, plain
 from .._wire.claims import Claims
 from .._wire.letter import loads
-from .._wire.messages import CALL, FAILURE, FREED_RESULT, LEAVE, READY, SETUP, SKIPPED, UNFIT
+from .._wire.messages import (
+    ANSWER,
+    BATCH,
+    FAILURE,
+    FREED_RESULT,
+    LEAVE,
+    READY,
+    REQUESTS,
+    SETUP,
+    SKIPPED,
+    STREAM,
+    TO_STREAM,
+    UNFIT,
+)
 from .._wire.page import map_page, private_page
 from .._wire.recipe import Recipe
+from .._wire.verbs import GENERATOR, PLAIN, refusal
 from . import lifeline
+from .batch import Batcher
 from .build import Unfit, build, describe
 from .ear import Ear
 from .inbox import Channel, DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
 from .pace import Pace
+from .stream import Streamer
+from .traces import without_our_frames
 from .voice import Voice
 
 TYPE_CHECKING = False
@@ -111,7 +128,9 @@ class Service:
     ) -> None:
         self._model = model
         # Refused in the caller too, but for requests that came before the first worker was ready.
-        self._odd = {name: kind for name, kind in methods.items() if kind != "plain"}
+        self._odd = {name: kind for name, kind in methods.items() if kind != PLAIN}
+        self._streamer = Streamer(channel, inbox, interrupter, voice)
+        self._batcher = Batcher(model, inbox, interrupter, ear, voice, self._after_interrupt)
         self._channel = channel
         self._inbox = inbox
         self._interrupter = interrupter
@@ -124,24 +143,37 @@ class Service:
         """Answer requests until the hub says LEAVE."""
         while True:
             kind, link_id, self._body = self._inbox.receive()
-            if kind == LEAVE:
-                return
-            if kind == FREED_RESULT:
-                self._voice.freed(link_id)
+            if kind not in REQUESTS:
+                if kind == LEAVE:
+                    return
+                if kind == FREED_RESULT:
+                    self._voice.freed(link_id)
+                elif kind == BATCH:
+                    self._run_batch(int.from_bytes(self._body, "little"))
+                elif kind not in TO_STREAM:  # that stream is over
+                    raise RuntimeError(f"message {kind} makes no sense between two requests")
                 continue
-            if kind != CALL:
-                raise RuntimeError(f"message {kind} makes no sense between two requests")
             began = perf_counter_ns()
-            answer = self.answer(link_id)
+            answer = self.answer(kind, link_id)
             if answer[0] != SKIPPED:
                 self._pace.took(perf_counter_ns() - began)
-            if self._ear.news:
-                for one in self._ear.freed():
-                    self._channel.send(*one)
-            self._channel.send(*answer)
+            self._send(answer)
 
-    def answer(self, link_id: int) -> tuple[int, int, bytes]:
-        """Run one request and return the message that answers it."""
+    def _run_batch(self, count: int) -> None:
+        began = perf_counter_ns()
+        for answer in self._batcher.answers(count):
+            self._send(answer)
+        self._pace.took(perf_counter_ns() - began)
+
+    def _send(self, answer: tuple[int, int, bytes]) -> None:
+        """Answer a request, and tell before that which arguments nobody looks at any more."""
+        if self._ear.news:
+            for one in self._ear.freed():
+                self._channel.send(*one)
+        self._channel.send(*answer)
+
+    def answer(self, verb: int, link_id: int) -> tuple[int, int, bytes]:
+        """Run one request and return the message that answers it, of a stream the one that ends it."""
         if not self._inbox.begin(link_id):
             self._ear.skip(link_id, self._body)
             return SKIPPED, link_id, b""
@@ -149,7 +181,8 @@ class Service:
         self._body = b""
         interrupter = self._interrupter
         stage = "arguments"
-        value: object = None
+        value: Any = None
+        ending: tuple[int, int, bytes] | None = None  # of a stream, if it is not the generator's
         error: BaseException | None = None
         try:
             # The inner block ends the interruptible part on every road out of it; an interrupt that comes before it has
@@ -159,17 +192,18 @@ class Service:
                 method, args, kwargs = loads(letter)
                 del letter  # or the arguments would be there twice while the call runs
                 stage = "call"
-                if self._odd and (kind := self._odd.get(method or "__call__")):
-                    raise TypeError(
-                        f"{method or '__call__'!r} is of kind {kind!r}: request() needs one that returns its result"
-                    )
+                if verb == STREAM or self._odd:
+                    self._check(method or "__call__", GENERATOR if verb == STREAM else PLAIN)
                 value = getattr(self._model, method)(*args, **kwargs) if method else self._model(*args, **kwargs)
+                if verb == STREAM:
+                    del args, kwargs  # the generator keeps what it needs
+                    ending = self._streamer.run(link_id, value)
                 interrupter.end()
             except Interrupted:
                 raise
             except BaseException as exc:  # noqa: BLE001 - the model may raise anything, SystemExit too
                 interrupter.end()
-                error = exc if stage == "arguments" else _without_our_frame(exc)
+                error = exc if stage == "arguments" else without_our_frames(exc)
         except Interrupted as exc:
             interrupter.end()
             error = exc  # the model's own doing, unless it was fired
@@ -177,12 +211,19 @@ class Service:
             error = None  # for the reason below
             self._after_interrupt()
             return SKIPPED, link_id, b""  # whatever the model made of it: nobody waits for this request
+        if verb == STREAM and error is None:
+            return ending or (ANSWER, link_id, b"")
         if error is not None:
             body = self._voice.failure(error, stage)
             # Its traceback knows this frame: together they would keep the arguments, and what is lent of them.
             error = None
             return FAILURE, link_id, body
         return self._voice.result(link_id, value)
+
+    def _check(self, method: str, needed: str) -> None:
+        kind = self._odd.get(method, PLAIN)
+        if kind != needed:
+            raise TypeError(f"{method!r} is {refusal(needed, kind)}")
 
     def _after_interrupt(self) -> None:
         """Let the model repair itself; one that cannot says so by raising, and is replaced."""
@@ -195,9 +236,3 @@ class Service:
             sys.excepthook(type(exc), exc, exc.__traceback__)
             sys.stderr.flush()
             os._exit(NEEDS_REPLACEMENT)
-
-
-def _without_our_frame(error: BaseException) -> BaseException:
-    """The exception as the model's own code raised it: its traceback begins there."""
-    inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    return error if inner is None else error.with_traceback(inner)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
-from .._wire import failure, payload, plain
+from .._wire import failure, items, payload, plain
 from .._wire.arena import Arena
 from .._wire.lender import Lender, Parcel
-from .._wire.messages import ANSWER, FAILURE, SIZE, TOO_LARGE
+from .._wire.messages import ANSWER, FAILURE, ITEMS, SIZE, TOO_LARGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 class Voice:
     """One worker's way of answering."""
 
-    __slots__ = ("_dumps", "_lent", "_limit", "_longest", "_where")
+    __slots__ = ("_dumps", "_dumps_whole", "_lent", "_limit", "_longest", "_where")
 
     def __init__(self, setup: dict[str, Any], results: int = -1) -> None:
         self._where = f"{setup['name']!r}, worker {setup['seat']} (pid {os.getpid()})"
         self._limit = setup["max_message"]
         self._longest = 0 if setup["safe"] else self._limit - failure.WORDS
-        self._dumps: Callable[[object], bytes | Parcel] = plain.dumps if setup["safe"] else payload.dumps
+        self._dumps_whole: Callable[[object], bytes] = plain.dumps if setup["safe"] else payload.dumps
+        self._dumps: Callable[[object], bytes | Parcel] = self._dumps_whole
         self._lent: dict[int, Parcel] = {}  # by link id: what the hub may look at
         if results >= 0 and setup.get("arenas"):
             try:
@@ -49,6 +50,20 @@ class Voice:
             return ANSWER, link_id, body.body
         assert type(body) is bytes
         return ANSWER, link_id, body
+
+    def run(self, values: list[Any]) -> bytes:
+        """Items that may share a payload, as one: a tuple, or the only one itself."""
+        return self._dumps_whole(tuple(values) if len(values) > 1 else values[0])
+
+    def item(self, link_id: int, value: object) -> tuple[int, int, bytes]:
+        """ITEMS with one item of a stream, not packed yet; or the message that ends the stream, since it cannot be brought back."""
+        try:
+            body = self._dumps_whole(value)
+        except BaseException as exc:  # noqa: BLE001 - as above
+            return FAILURE, link_id, self.failure(exc, "result")
+        if (length := len(body) + items.OVERHEAD) > self._limit:
+            return TOO_LARGE, link_id, length.to_bytes(SIZE, "little")
+        return ITEMS, link_id, body
 
     def freed(self, link_id: int) -> None:
         """The hub has no view of this result any more."""

@@ -17,7 +17,7 @@ from gibbs import Ending
 
 from .._wire import payload
 from .._wire.frames import FrameReader
-from .._wire.messages import CALL, CANCEL, INTERRUPT, LEAVE, TO_WORKER
+from .._wire.messages import BATCH, CANCEL, INTERRUPT, LEAVE, REQUESTS, STREAM, TO_STREAM, TO_WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,8 +40,23 @@ class Message(NamedTuple):
 
     @property
     def is_call(self) -> bool:
-        """Whether it is a request."""
-        return self.kind == CALL
+        """Whether it is a request, or a stream."""
+        return self.kind in REQUESTS
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream."""
+        return self.kind == STREAM
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether requests follow that are one call: `batch_size` of them."""
+        return self.kind == BATCH
+
+    @property
+    def batch_size(self) -> int:
+        """How many requests follow that are one call."""
+        return int.from_bytes(self.body, "little")
 
     @property
     def is_leave(self) -> bool:
@@ -125,7 +140,7 @@ class MemoryProcess:
 
     def strike(self) -> None:
         """The hub's signal arrives."""
-        if self.running and self.running == self.target:
+        if self.running and self.running <= self.target <= self.begun:
             self.interrupts += 1
             if self._call_scope is not None:
                 self._call_scope.cancel()
@@ -152,9 +167,10 @@ class MemoryProcess:
         self.claims -= 1
         return True
 
-    def mark_begun(self, link_id: int) -> None:
-        """What the page tells from now on."""
-        self.begun = self.running = link_id
+    def mark_begun(self, link_id: int, *, first: int | None = None) -> None:
+        """What the page tells from now on. `first`: of several requests that are one call."""
+        self.begun = link_id
+        self.running = link_id if first is None else first
         self._awaited_interrupts = self.interrupts  # those of an earlier request are nobody's any more
 
     def mark_over(self, link_id: int) -> None:
@@ -184,12 +200,27 @@ class MemoryProcess:
 
     async def receive(self) -> Message:
         """The next message of the hub. A hub that is gone ends the worker."""
-        while not self._inbox:
-            if self._reads_on:
-                await self._news.wait()
-            else:
-                await self._read()
-        return self._inbox.popleft()
+        while True:
+            while not self._inbox:
+                await self._more()
+            message = self._inbox.popleft()
+            if message.kind not in TO_STREAM:  # about one that is over
+                return message
+
+    async def receive_about(self, link_id: int) -> Message:
+        """The next message about a stream that runs; others wait for their turn."""
+        while True:
+            for message in self._inbox:
+                if message.link_id == link_id and message.kind in TO_STREAM:
+                    self._inbox.remove(message)
+                    return message
+            await self._more()
+
+    async def _more(self) -> None:
+        if self._reads_on:
+            await self._news.wait()
+        else:
+            await self._read()
 
     def read_on(self) -> None:
         """From now on a task of its own reads, so that a cancel in the stream arrives during a call."""
@@ -219,9 +250,10 @@ class MemoryProcess:
     def _cancel(self, link_id: int, *, interrupt: bool) -> None:
         if link_id > self.begun:
             self._unwanted.add(link_id)
-        elif interrupt and link_id == self.begun:
+        else:
             self.target = link_id
-            self.strike()
+            if interrupt:
+                self.strike()
 
     async def say(self, data: bytes) -> None:
         """Write any bytes. A hub that is gone ends the worker."""

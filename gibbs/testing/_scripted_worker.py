@@ -9,14 +9,17 @@ a dead worker has closed its stream.
 from __future__ import annotations
 
 import inspect
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from .._batched import batch_of, batches_of
 from .._wire import payload, plain
 from .._wire.failure import dump_failure
 from .._wire.frames import encode
-from .._wire.messages import ANSWER, FAILURE, READY, SETUP, SKIPPED, UNFIT
+from .._wire.items import pack_items
+from .._wire.messages import ANSWER, CLOSE, FAILURE, ITEMS, READY, SETUP, SKIPPED, UNFIT
 from .._wire.recipe import Recipe
 from ._memory_process import MemoryProcess
 from ._probe import in_memory
@@ -81,27 +84,68 @@ class ScriptedWorker(MemoryProcess):
     async def work(self) -> None:
         """Run requests until the hub says LEAVE."""
         while not (message := await self.receive()).is_leave:
-            await self.run(message)
+            if message.is_batch:
+                await self.run_batch([await self.receive() for _ in range(message.batch_size)])
+            else:
+                await self.run(message)
 
     async def run(self, call: Message) -> None:
-        """Run one request and answer it. What the model returns is awaited if it can be; an interrupt cancels that."""
+        """Run one request and answer it. What the model returns is awaited if it can be; an interrupt cancels that.
+
+        Of a stream send what the model yields, which may be an async generator.
+        """
         if not self.begin(call.link_id):
             await self.skip(call.link_id)
             return
         token = in_memory.set(self)
+        closed = False
         try:
             method, args, kwargs = call.content
             with anyio.CancelScope() as self._call_scope:
                 value = getattr(self.model, method)(*args, **kwargs) if method else self.model(*args, **kwargs)
-                if inspect.isawaitable(value):
+                if call.is_stream:
+                    closed = await self._stream(call.link_id, value)
+                elif inspect.isawaitable(value):
                     value = await value
         except Exception as error:  # noqa: BLE001 - the model's own, which is what the caller shall get
             await self.fail(call.link_id, error)
         else:
-            if self._call_scope.cancelled_caught:
+            if self._call_scope.cancelled_caught or closed:
                 await self.skip(call.link_id)
+            elif call.is_stream:
+                await self.end(call.link_id)
             else:
                 await self.answer(call.link_id, value)
+        finally:
+            self._call_scope = None
+            in_memory.reset(token)
+
+    async def run_batch(self, calls: list[Message]) -> None:
+        """Run several requests in one call of a batched method, and answer each."""
+        members: list[Message] = []
+        for call in calls:
+            if self.begin(call.link_id, first=members[0].link_id if members else None):
+                members.append(call)
+            else:
+                await self.skip(call.link_id)
+        if not members:
+            return
+        token = in_memory.set(self)
+        try:
+            f, _ = batch_of(self.model, members[0].content[0])
+            with anyio.CancelScope() as self._call_scope:
+                values = f([call.content[1][0] for call in members])
+                if inspect.isawaitable(values):
+                    values = await values
+        except Exception as error:  # noqa: BLE001 - the model's own, which is what the callers shall get
+            for call in members:
+                await self.fail(call.link_id, error)
+        else:
+            for number, call in enumerate(members):
+                if self._call_scope.cancelled_caught:
+                    await self.skip(call.link_id)
+                else:
+                    await self.answer(call.link_id, values[number])
         finally:
             self._call_scope = None
             in_memory.reset(token)
@@ -130,9 +174,14 @@ class ScriptedWorker(MemoryProcess):
         await self._receive_setup()
         if interruptible is None:
             interruptible = bool(getattr(self.model, "interruptible", False))
+        batched = {} if self.model is None else batches_of(self.model)
         if methods is None:
             methods = {"__call__": "plain"} if self.model is None else _methods_of(self.model)
-        about = {"methods": methods, "interruptible": interruptible}
+        about = {
+            "methods": methods,
+            "batched": {name: (batch.max_size, float(batch.max_wait)) for name, batch in batched.items()},
+            "interruptible": interruptible,
+        }
         await self.say(encode(READY, 0, plain.dumps(about)))
 
     async def unfit(self, error: BaseException, *, reason: str = "model") -> None:
@@ -141,17 +190,33 @@ class ScriptedWorker(MemoryProcess):
         report = dump_failure(error, stage="call", where=str(self))
         await self.say(encode(UNFIT, 0, plain.dumps((reason, report))))
 
-    def begin(self, link_id: int) -> bool:
-        """Mark a request as begun, as the page would tell; False if the hub withdrew it first."""
+    def begin(self, link_id: int, *, first: int | None = None) -> bool:
+        """Mark a request as begun, as the page would tell; False if the hub withdrew it first.
+
+        `first`: of several that are one call, the one that began first.
+        """
         if not self.claim() or link_id in self._unwanted or link_id == self.target:
             self._unwanted.discard(link_id)
             return False
-        self.mark_begun(link_id)
+        self.mark_begun(link_id, first=first)
         return True
 
     async def answer(self, link_id: int, value: object) -> None:
         """Answer a request with a result."""
         await self._reply(ANSWER, link_id, payload.dumps(value))
+
+    async def credit(self, link_id: int) -> int:
+        """Wait until more items of a stream may be sent. Returns how many; 0: its reader has left."""
+        message = await self.receive_about(link_id)
+        return 0 if message.kind == CLOSE else int.from_bytes(message.body, "little")
+
+    async def give(self, link_id: int, *items: object) -> None:
+        """Send items of a stream, in one piece, whether there is credit for them or not."""
+        await self.say(encode(ITEMS, link_id, pack_items([(1, payload.dumps(item)) for item in items])))
+
+    async def end(self, link_id: int) -> None:
+        """Say that a stream has come to its end."""
+        await self._reply(ANSWER, link_id, b"")
 
     async def fail(self, link_id: int, error: BaseException) -> None:
         """Answer a request with an exception."""
@@ -162,6 +227,19 @@ class ScriptedWorker(MemoryProcess):
         await self._reply(SKIPPED, link_id, b"")
 
     # ---- inside
+
+    async def _stream(self, link_id: int, items: Any) -> bool:
+        """Send all that it yields, within its credit. Returns whether its reader has left before the end."""
+        async with aclosing(items if hasattr(items, "aclose") else _awaited(items)) as items:
+            credit = await self.credit(link_id)
+            while credit and self.target != link_id:
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return False
+                await self.give(link_id, item)
+                credit = credit - 1 or (self.target != link_id and await self.credit(link_id))
+        return True
 
     async def _receive_setup(self) -> dict[str, Any]:
         if self._setup is None:
@@ -197,6 +275,14 @@ async def serve(worker: ScriptedWorker) -> None:
         await worker.work()
 
 
+async def _awaited(items: Any) -> Any:
+    try:
+        for item in items:
+            yield item
+    finally:
+        items.close()
+
+
 def _methods_of(model: Any) -> dict[str, str]:
     """The public callables of a model, with their kinds in the words of the wire."""
     names = [name for name in dir(model) if not name.startswith("_")] + ["__call__"] * callable(model)
@@ -206,9 +292,7 @@ def _methods_of(model: Any) -> dict[str, str]:
 def _kind_of(f: Any) -> str:
     if inspect.iscoroutinefunction(f):
         return "async"
-    if inspect.isasyncgenfunction(f):
-        return "async generator"
-    return "generator" if inspect.isgeneratorfunction(f) else "plain"
+    return "generator" if inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) else "plain"
 
 
 for _public in (ScriptedWorker, serve):

@@ -1,11 +1,14 @@
 """The cases that somebody once got wrong, each alone and by hand. `test_dispatch_machine.py` looks for those that nobody thought of."""
 
+import math
 from typing import get_args
 
 import pytest
 
 from gibbs._core.dispatch import Dispatcher, Violation
-from gibbs._core.orders import Interrupt, Order, Recall, Send
+from gibbs._core.flow import Flow
+from gibbs._core.group import Group
+from gibbs._core.orders import Grant, Interrupt, Order, Recall, Send
 from gibbs._core.pace import DUE_SOON, UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
 from gibbs._core.ticket import Answer, Lost, Ticket
@@ -51,8 +54,8 @@ def skip_all(dispatcher, seat):
 SLOW, QUICK = 4, 16  # windows: of a seat that is sent ahead though its calls are not short, and of one whose calls are
 
 
-def test_there_are_three_orders():
-    assert get_args(Order) == (Send, Interrupt, Recall)
+def test_there_are_four_orders():
+    assert get_args(Order) == (Send, Interrupt, Recall, Grant)
 
 
 def test_until_it_is_measured_a_worker_holds_one_request_at_a_time_and_seats_may_come_from_anywhere():
@@ -708,3 +711,212 @@ def test_it_is_due_if_it_is_alone_and_calls_are_short():
     for service_time in (seconds_for(SLOW), DUE_SOON):
         dispatcher.paced(seat, service_time)
         assert not seat.is_due
+
+
+# ------------------------------------------------------------------------------------------------------------- streams
+
+
+def streaming(window=4, **options):
+    dispatcher, seat = serving(**options)
+    ticket = Ticket(b"payload", flow=Flow(window))
+    dispatcher.submit(ticket)
+    return dispatcher, seat, ticket
+
+
+@pytest.mark.parametrize(
+    ("says", "how"), [("interrupt", "interrupt"), ("kill", "close"), ("finish", "finish")], ids=lambda word: word
+)
+def test_a_stream_that_is_left_is_cleaned_up_whatever_the_model_says_for_it_may_never_end(says, how):
+    dispatcher, seat, ticket = streaming(on_cancel=says)
+    assert dispatcher.withdraw(ticket) == [Interrupt(seat, 1, how)]
+    assert not dispatcher.arrived(seat, 1, [(1, b"one")]), "it is dropped, and no lie"
+    assert not ticket.flow.runs
+    assert dispatcher.skipped(seat, 1) == []
+    assert seat.has_room
+
+
+def test_a_worker_that_sends_more_than_it_may_or_items_of_a_request_is_not_believed():
+    dispatcher, seat, ticket = streaming(window=2)
+    for too_many in ([], [(3, b"123")], [(2, b"12"), (1, b"3")]):
+        with pytest.raises(Violation, match="items of 1"):
+            dispatcher.arrived(seat, 1, too_many)
+    dispatcher.arrived(seat, 1, [(1, b"1"), (1, b"2")])
+    with pytest.raises(Violation, match="items of 1"):
+        dispatcher.arrived(seat, 1, [(1, b"3")])
+    assert [*ticket.flow.runs] == [(1, b"1"), (1, b"2")]
+    dispatcher.answered(seat, 1, YES)
+    submit(dispatcher, 1)
+    with pytest.raises(Violation, match="items of 2"):
+        dispatcher.arrived(seat, 2, [(1, b"1")])
+
+
+def test_the_worker_is_told_of_half_a_window_at_a_time_and_of_nothing_when_it_has_ended():
+    dispatcher, seat, ticket = streaming(window=4)
+    dispatcher.arrived(seat, 1, [(4, b"1234")])
+    due = []
+    for _ in range(2):
+        ticket.flow.take()
+        due.append(ticket.flow.is_due)
+    assert due == [False, True]
+    assert dispatcher.granted(ticket) == [Grant(seat, 1, 2)]
+    dispatcher.answered(seat, 1, YES)
+    assert ticket.flow.here == 2, "what came stays"
+    assert dispatcher.granted(ticket) == []
+
+
+def test_a_stream_of_which_something_came_is_never_sent_again_whatever_the_page_says():
+    dispatcher, seat, ticket = streaming()
+    dispatcher.arrived(seat, 1, [(1, b"one")])
+    death, _ = crash(dispatcher, seat, begun=0)
+    assert ticket.state == "lost"
+    assert ticket.outcome == Lost(death, may_have_run=True)
+    assert [*ticket.flow.runs] == [(1, b"one")]
+
+
+def test_a_stream_that_had_not_begun_when_its_worker_died_is_sent_again_with_all_its_credit():
+    dispatcher, seat, ticket = streaming()
+    crash(dispatcher, seat, begun=0)
+    assert ticket.state == "queued"
+    assert restart(dispatcher, seat) == [Send(seat, 2, [ticket])]
+    assert ticket.flow.credit == 4
+
+
+# ------------------------------------------------------------------------------------------------------------- batches
+
+
+def submit_to(dispatcher, group, count, *, created=0.0):
+    tickets = [Ticket(b"payload", group=group, created=created) for _ in range(count)]
+    return tickets, [order for ticket in tickets for order in dispatcher.submit(ticket)]
+
+
+def test_one_that_finds_a_free_seat_is_sent_alone_and_those_that_wait_are_sent_together():
+    dispatcher, seat = serving()
+    (first, *others), orders = submit_to(dispatcher, Group(3), 6)
+    assert orders == [Send(seat, 1, [first], together=True)]
+    assert dispatcher.running == 1
+    assert dispatcher.waiting == 5
+    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 2, others[:3], together=True)]
+    assert dispatcher.running == 3
+    assert dispatcher.waiting == 2
+    assert dispatcher.answered_all(seat, [(2, YES), (3, YES)]) == [], "until all are answered it is one call"
+    assert dispatcher.answered(seat, 4, YES) == [Send(seat, 5, others[3:], together=True)]
+
+
+def test_those_behind_others_in_the_line_come_along():
+    dispatcher, seat = serving()
+    group = Group(8)
+    submit(dispatcher, 1)
+    (first, second), _ = submit_to(dispatcher, group, 2)
+    [between] = submit(dispatcher, 1)
+    (last,), _ = submit_to(dispatcher, group, 1)
+    assert dispatcher.answered(seat, 1, YES) == [Send(seat, 2, [first, second, last], together=True)]
+    for link_id in (2, 3):
+        assert dispatcher.answered(seat, link_id, YES) == []
+    assert dispatcher.answered(seat, 4, YES) == [Send(seat, 5, [between])]
+
+
+def test_a_call_is_interrupted_when_the_last_of_its_callers_has_left():
+    dispatcher, seat = serving()
+    tickets, _ = submit_to(dispatcher, Group(3), 4)
+    dispatcher.answered(seat, 1, YES)
+    for ticket in tickets[1:3]:
+        assert dispatcher.withdraw(ticket) == [Recall(seat)]
+        assert dispatcher.given_back(seat, []) == []
+    assert dispatcher.withdraw(tickets[3]) == [Interrupt(seat, 2, "interrupt"), Recall(seat)]
+    for link_id in (2, 3):
+        assert dispatcher.skipped(seat, link_id) == []
+    assert dispatcher.skipped(seat, 4) == []
+    assert seat.has_room
+
+
+@pytest.mark.parametrize(
+    ("asked", "how"),
+    [(["interrupt", "interrupt"], "interrupt"), (["interrupt", "kill"], "kill"), (["kill", "finish"], "finish")],
+    ids=str,
+)
+def test_callers_who_ask_for_different_ends_get_the_gentlest_for_the_work(asked, how):
+    dispatcher, seat = serving()
+    group = Group(2)
+    submit_to(dispatcher, group, 1)
+    tickets = [Ticket(b"payload", group=group, on_cancel=one) for one in asked]
+    for ticket in tickets:
+        dispatcher.submit(ticket)
+    dispatcher.answered(seat, 1, YES)
+    orders = []
+    for ticket in tickets:
+        orders = dispatcher.withdraw(ticket)
+    assert orders == ([Interrupt(seat, 2, how), Recall(seat)] if how != "finish" else [Recall(seat)])
+
+
+def test_of_a_batch_that_is_recalled_before_it_began_those_that_live_wait_again():
+    dispatcher, seat = serving()
+    tickets, _ = submit_to(dispatcher, Group(3), 4)
+    dispatcher.answered(seat, 1, YES)
+    assert dispatcher.withdraw(tickets[1]) == [Recall(seat)]
+    assert dispatcher.given_back(seat, [2, 3, 4]) == []
+    assert [ticket.state for ticket in tickets] == ["answered", "cancelled", "queued", "queued"]
+    assert skip_all(dispatcher, seat) == [Send(seat, 5, tickets[2:], together=True)]
+
+
+def test_of_a_batch_whose_worker_dies_what_had_not_begun_runs_alone():
+    dispatcher, seat = serving()
+    tickets, _ = submit_to(dispatcher, Group(4), 5)
+    dispatcher.answered(seat, 1, YES)
+    death, _ = crash(dispatcher, seat, begun=3)
+    assert [ticket.outcome for ticket in tickets[1:3]] == [Lost(death, True)] * 2
+    assert restart(dispatcher, seat) == [Send(seat, 6, [tickets[3]], together=True)]
+
+
+def test_a_tick_takes_nothing_back_from_behind_itself():
+    dispatcher, seat = serving()
+    submit_to(dispatcher, Group(3), 4)
+    dispatcher.answered(seat, 1, YES)
+    assert [dispatcher.tick() for _ in range(3)] == [[], [], []]
+
+
+def patient(most=3, **options):
+    dispatcher, *seats = serving(**options)
+    group = Group(most, patience=1.0)
+    dispatcher.groups = (group,)
+    return dispatcher, group, *seats
+
+
+def test_one_that_waits_for_company_waits_until_it_is_complete():
+    dispatcher, group, seat = patient()
+    tickets, orders = submit_to(dispatcher, group, 3)
+    assert orders == [Send(seat, 1, tickets, together=True)]
+    assert dispatcher.ripe_at == math.inf
+
+
+def test_or_until_the_first_has_waited_for_long_enough():
+    dispatcher, group, seat = patient()
+    (first,), _ = submit_to(dispatcher, group, 1, created=10.0)
+    (second,), _ = submit_to(dispatcher, group, 1, created=10.5)
+    assert dispatcher.ripe_at == 11.0
+    assert dispatcher.waiting == 2
+    assert dispatcher.oldest is first
+    assert dispatcher.ripen(10.9) == []
+    assert dispatcher.ripen(11.0) == [Send(seat, 1, [first, second], together=True)]
+
+
+def test_others_do_not_wait_for_anybodys_company():
+    dispatcher, group, seat = patient()
+    submit_to(dispatcher, group, 1)
+    [other] = submit(dispatcher, 1)
+    assert other.seat is seat
+
+
+def test_one_that_is_cancelled_waits_for_nobody_and_a_hub_that_closes_refuses_the_others():
+    dispatcher, group, _ = patient()
+    (first, second), _ = submit_to(dispatcher, group, 2)
+    assert dispatcher.withdraw(first) == []
+    assert [*group.gathering.values()] == [second]
+    dispatcher.close()
+    assert (first.state, second.state) == ("cancelled", "refused")
+    assert dispatcher.live == dispatcher.waiting == 0
+
+
+def test_one_that_may_not_wait_does_not_wait_for_company_either():
+    dispatcher, group, seat = patient()
+    ticket = Ticket(b"payload", group=group)
+    assert dispatcher.submit(ticket, alone=True) == [Send(seat, 1, [ticket], together=True)]

@@ -19,7 +19,8 @@ from gibbs._core.dispatch import LARGE, Violation
 from gibbs._core.pace import ENOUGH, WINDOW
 from gibbs._core.ticket import Answer
 from gibbs._wire.frames import HEADER_SIZE, encode_header
-from gibbs._wire.messages import ANSWER, CALL, FAILURE, SKIPPED
+from gibbs._wire.items import pack_items
+from gibbs._wire.messages import ANSWER, CALL, FAILURE, ITEMS, SKIPPED
 from tests.core.machine.invariants import AfterEachStep
 from tests.core.machine.model import LONGEST_BODY
 from tests.core.machine.plain_hub import PlainHub
@@ -28,6 +29,8 @@ STEPS = int(os.environ.get("GIBBS_STEPS", "0"))
 ON_CANCEL = st.sampled_from(["interrupt", "kill", "finish"])
 IN_BAND = st.sampled_from([False, False, False, True])
 WINDOWS = st.sampled_from([None, 1, 2, 3, 4, 6, 9, 10, WINDOW])  # of 10 and more calls are short
+STREAMS = st.sampled_from([0, 0, 0, 1, 2, 5])  # windows; 0: a request
+COMPANIES = st.lists(st.tuples(st.sampled_from([1, 2, 3, 5]), st.sampled_from([0.0, 0.0, 0.125, 1.0])), max_size=2)
 PAYLOADS = st.sampled_from([b"payload", b"payload", bytes(LARGE), bytes(LARGE + 1)])
 FEW_OR_NO_LIMIT = st.sampled_from([0, 1, 2, 5, math.inf, math.inf, math.inf])
 # Whole eighths of a second, so that "exactly the period" happens.
@@ -55,10 +58,12 @@ class DispatcherMachine(AfterEachStep):
         policy=POLICIES,
         chance=st.sampled_from([0.0, 0.25, 0.99]),
         enough=st.sampled_from([1, 3, 10, ENOUGH, ENOUGH]),
+        companies=COMPANIES,
     )
-    def open(self, models, window, max_pending, policy, chance, enough):
+    def open(self, models, window, max_pending, policy, chance, enough, companies):
         in_band = [one for _, one in models]
         self.hub = PlainHub(in_band, max_pending=max_pending, policy=policy, chance=chance, enough=enough)
+        self.hub.meet(companies)
         for place, (on_cancel, _) in zip(self.hub.places, models, strict=True):
             if on_cancel is not None:
                 self.hub.launch(place)
@@ -69,11 +74,29 @@ class DispatcherMachine(AfterEachStep):
     # ---- a request
 
     @precondition(lambda self: not self.hub.closed)
-    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS)
-    def submit(self, on_cancel, count, payload):
+    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS, window=STREAMS)
+    def submit(self, on_cancel, count, payload, window):
         """Also more than find room, and also while the hub drains: those are refused."""
         for _ in range(count):
-            self.hub.submit(on_cancel, payload)
+            self.hub.submit(on_cancel, payload, window)
+
+    @precondition(lambda self: not self.hub.closed and self.hub.companies)
+    @rule(data=st.data(), on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS)
+    def submit_in_company(self, data, on_cancel, count, payload):
+        company = data.draw(st.sampled_from(self.hub.companies))
+        for _ in range(count):
+            self.hub.submit(on_cancel, payload, company=company)
+
+    @rule()
+    def ripen(self):
+        self.hub.ripen()
+
+    @precondition(lambda self: any(request.here for request in self.hub.requests))
+    @rule(data=st.data())
+    def take(self, data):
+        """Also what came before the stream was lost, or had ended."""
+        request = data.draw(st.sampled_from([request for request in self.hub.requests if request.here]))
+        self.hub.take(request, data.draw(st.integers(1, request.here)))
 
     @precondition(lambda self: self.hub.requests)
     @rule(data=st.data())
@@ -150,6 +173,12 @@ class DispatcherMachine(AfterEachStep):
         self.hub.begin(place, link_id)
         self.hub.answered(place, link_id, Answer(failed, b"body"))
 
+    @precondition(lambda self: self.streaming())
+    @rule(data=st.data(), count=st.integers(0, 6))
+    def arrived(self, data, count):
+        """Also none, and more than may be: a lie of which nothing comes."""
+        self.hub.arrived(*data.draw(st.sampled_from(self.streaming())), count)
+
     @precondition(lambda self: self.holding())
     @rule(data=st.data(), failed=st.booleans())
     def answered_all(self, data, failed):
@@ -195,6 +224,13 @@ class DispatcherMachine(AfterEachStep):
             self.hub.begin(place, link_id)
         place.stream.write(kind, link_id, body if kind != SKIPPED else b"")
 
+    @precondition(lambda self: self.streaming(talking=True))
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def say_items(self, data, count):
+        place, link_id = data.draw(st.sampled_from(self.streaming(talking=True)))
+        self.hub.begin(place, link_id)
+        place.stream.write(ITEMS, link_id, pack_items([(1, b"item")] * count))
+
     @precondition(lambda self: any(place.recalled and not place.dead for place in self.hub.places))
     @rule(data=st.data(), kind=st.sampled_from([SKIPPED, SKIPPED, SKIPPED, ANSWER]))
     def say_of_what_was_recalled(self, data, kind):
@@ -211,14 +247,15 @@ class DispatcherMachine(AfterEachStep):
             self.hub.serve(place)
 
     @precondition(lambda self: self.talkers())
-    @rule(data=st.data(), kind=st.sampled_from([ANSWER, FAILURE, SKIPPED, None]))
+    @rule(data=st.data(), kind=st.sampled_from([ANSWER, FAILURE, SKIPPED, ITEMS, None]))
     def lie(self, data, kind):
         """Of what was answered long ago, of what a neighbour holds, of what was never sent; or no message at all."""
         place = data.draw(st.sampled_from(self.talkers()))
         if kind is None:
             place.stream.write_nonsense(data.draw(st.sampled_from(NONSENSE)))
         else:
-            place.stream.write(kind, data.draw(st.sampled_from(self.ids_not_held(place))), b"forged")
+            body = pack_items([(1, b"forged")]) if kind == ITEMS else b"forged"
+            place.stream.write(kind, data.draw(st.sampled_from(self.ids_not_held(place))), body)
 
     @precondition(lambda self: any(place.stream.unread for place in self.hub.places if place.state != "vacant"))
     @rule(data=st.data(), all_of_it=st.booleans())
@@ -228,7 +265,7 @@ class DispatcherMachine(AfterEachStep):
         size = len(place.stream.unread)
         self.hub.hear(place, size if all_of_it else data.draw(st.integers(1, size)))
 
-    @rule(data=st.data(), verb=st.sampled_from(["answered", "skipped", "given_back"]))
+    @rule(data=st.data(), verb=st.sampled_from(["answered", "skipped", "given_back", "arrived"]))
     def forged(self, data, verb):
         """The same lies told to the dispatcher alone: nothing may come of them."""
         place = data.draw(st.sampled_from(self.hub.places))
@@ -238,7 +275,8 @@ class DispatcherMachine(AfterEachStep):
             ids = sorted(({*ids} | live) - place.recalled)
         link_id = data.draw(st.sampled_from(ids))
         if verb != "given_back":
-            self.hub.refuse_to_believe(place, {"answered": ANSWER, "skipped": SKIPPED}[verb], link_id)
+            kind = {"answered": ANSWER, "skipped": SKIPPED, "arrived": ITEMS}[verb]
+            self.hub.refuse_to_believe(place, kind, link_id)
             return
         with pytest.raises(Violation, match=str(link_id)):
             self.hub.dispatcher.given_back(place.seat, [*place.can_be_had_back, link_id])
@@ -320,6 +358,9 @@ class DispatcherMachine(AfterEachStep):
     def draw_held(self, data, *, at_the_head=False, **which):
         place, link_id = data.draw(st.sampled_from(self.holding(**which)))
         return (place, next(iter(place.held))) if at_the_head else (place, link_id)
+
+    def streaming(self, **which):
+        return [(place, link_id) for place, link_id in self.holding(**which) if place.held[link_id].window]
 
     def claiming(self):
         return [place for place in self.hub.places if place.can_be_had_back and not place.dead]

@@ -105,7 +105,15 @@ def test_moves_are_verbs_that_an_error_can_say():
 
 def test_a_new_ticket_is_queued_and_nobody_has_it():
     new = {"state": "queued", "number": 0, "seat": None, "link_id": 0, "outcome": None, "returned": False}
-    of_nobody = {"ended": False, "on_cancel": None, "wake": None, "released": None, "created": 0.0}
+    of_nobody = {
+        "ended": False,
+        "on_cancel": None,
+        "wake": None,
+        "released": None,
+        "created": 0.0,
+        "flow": None,
+        "group": None,
+    }
     assert snapshot(Ticket(b"payload")) == {"payload": b"payload", **new, **of_nobody}
 
 
@@ -118,6 +126,7 @@ def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
         "shows_begun": True,
         "recalled": set(),
         "seen_at_its_head": 0,
+        "together": False,
     }
     assert snapshot(Seat(3)) == {"index": 3, **new, **measured}
 

@@ -17,6 +17,7 @@ class Model:
     def render(self, page): return f"page {page}"
 
 class MyAwesomeModel(Model): pass
+def load_model(): return __import__("types").SimpleNamespace(predict=lambda images: ["label"] * len(images))
 def predict(image): return f"label of {image}"
 image, order = "an image", "an order"
 """
@@ -44,6 +45,24 @@ async def main():
 anyio.run(main)
 """
 )
+
+# The page's lines stand in the body of an open hub, whose model is a generator.
+STREAMS = """
+import anyio
+import gibbs
+
+class Storyteller:
+    interruptible = True
+    def __call__(self, prompt): yield from f"{prompt} there was a model".split()
+
+prompt = "once"
+
+async def main():
+    async with gibbs.open_hub(Storyteller, workers=2) as hub:
+        SNIPPET
+
+anyio.run(main)
+"""
 
 # The page's lines are a call of open_hub, without the `async with` around it.
 OPENED = (
@@ -171,11 +190,15 @@ async def label(request: Request, x: int, hub: Annotated[gibbs.Hub[Model], Depen
     SNIPPET""",
 )
 
-PAGES = {"coroutine": COROUTINE, "hub": HUB, "opened": OPENED, "methods": METHODS, "app": APP}
+PAGES = {"coroutine": COROUTINE, "hub": HUB, "streams": STREAMS, "opened": OPENED, "methods": METHODS, "app": APP}
 
 DOCSTRINGS = {
     "gibbs.Calls.request": HUB,
+    "gibbs.Failed": COROUTINE,
+    "gibbs.batched": COROUTINE,
+    "gibbs.Calls.map": HUB,
     "gibbs.Calls.method": HUB,
+    "gibbs.Calls.stream": STREAMS,
     "gibbs.Calls.using": HUB,
     "gibbs.LocalLauncher": OPENED,
     "gibbs.RestartPolicy": OPENED,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import subprocess
+import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from typing import Any
 
 import pytest
 
-from tests.examples.serving import served_example
+from tests.examples.serving import EXAMPLES, served_example
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -94,3 +98,46 @@ def test_starlette_on_trio_answers_and_after_its_patience_gives_up():
             one.join(WATCHDOG)
         assert answers == [504, 504]
         assert ask(f"{server.url}/factors?n=12") == (200, b'{"factors":[2,2,3]}')
+
+
+# ------------------------------------------------------------------------------------------------------------ tokens
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_a_story_comes_word_by_word_and_ends_with_its_reader(backend):
+    with served_example("tokens:app", backend) as server:
+        with urllib.request.urlopen(f"{server.url}/tell?prompt=A", timeout=WATCHDOG) as story:
+            assert story.headers["Content-Type"] == "text/plain; charset=utf-8"
+            told = b""
+            while told.count(b" ") < 5:
+                told += story.read1()
+            assert json.loads(ask(f"{server.url}/statistics")[1])["running"] == 1
+        give_up = time.monotonic() + WATCHDOG
+        while json.loads(ask(f"{server.url}/statistics")[1])["running"]:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        assert json.loads(ask(f"{server.url}/statistics")[1]) == {"running": 0, "left": 1, "killed": 0, "restarts": 0}
+
+
+# ------------------------------------------------------------------------------------------------------------ hashes
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_each_line_is_hashed_as_it_comes_and_in_order(backend):
+    pytest.importorskip(backend)
+
+    def expected(line):
+        return hashlib.scrypt(line.encode(), salt=b"an example", n=1 << 14, r=8, p=1, dklen=16).hex()
+
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / "hashes.py", "--backend", backend],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        print("the first", file=program.stdin, flush=True)
+        assert program.stdout.readline().strip() == expected("the first"), "before there is another line"
+        lines = [f"line {number}" for number in range(20)]
+        out, _ = program.communicate("\n".join(lines), timeout=WATCHDOG)
+    assert out.split() == [expected(line) for line in lines]
+    assert program.returncode == 0

@@ -116,13 +116,13 @@ class HubHalf:
     def sends(self, verb: Any) -> Any:
         """When it is decided: who comes first is decided here, and an order is carried out in the same tick."""
 
-        def watched(dispatcher: Any, tickets: Any, seat: Any) -> Any:
+        def watched(dispatcher: Any, tickets: Any, seat: Any, **how: Any) -> Any:
             if not self.watches(dispatcher):
-                return verb(dispatcher, tickets, seat)
+                return verb(dispatcher, tickets, seat, **how)
             numbers = [self.numbers[ticket.number] for ticket in tickets]
             for n in numbers:
                 self.record("sent", n, name_of(seat))
-            order = verb(dispatcher, tickets, seat)
+            order = verb(dispatcher, tickets, seat, **how)
             for n in numbers:
                 self.when_sent.pop(n, lambda: None)()
             return order

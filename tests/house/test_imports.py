@@ -15,32 +15,38 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_errors": {"_records"},
     "_records": set(),
     "_model": set(),
+    "_batched": set(),
     "abc": {"_records"},
     "_wire": set(),
     "_core": set(),
-    "_worker": {"_wire", "_model"},
-    "worker": {"_worker", "_wire", "_model"},  # the only one that knows _worker
-    "_options": {"_core", "abc", "_model", "_wire"},
+    "_worker": {"_wire", "_model", "_batched"},
+    "worker": {"_worker", "_wire", "_model", "_batched"},  # the only one that knows _worker
+    "_options": {"_batched", "_core", "abc", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
     "_desk": {"_parent", "_core", "_wire", "_errors", "_options"},
-    "_calls": {"_desk", "_options"},
+    "_stream": {"_desk", "_core", "_options", "_wire"},
+    "_map": {"_desk", "_core", "_options", "_wire"},
+    "_calls": {"_desk", "_map", "_options", "_stream"},
     "_hub": {"_calls", "_desk", "_options", "_parent", "_core", "_wire", "_model", "abc", "_records", "_errors"},
     "gibbs": {
         "_hub",
         "_calls",
+        "_batched",
         "_core",
+        "_map",
         "_parent",
         "_errors",
         "_records",
         "_model",
         "_options",
+        "_stream",
         "abc",
     },  # names, lazily
-    "testing": {"gibbs", "abc", "_wire"},  # the scripted launcher speaks the wire
+    "testing": {"gibbs", "abc", "_batched", "_wire"},  # the scripted launcher speaks the wire
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
     "__main__": {"gibbs", "_parent", "_wire"},  # as a user would; and what the platform offers
 }
-MAY_WAIT = {"_parent", "_hub", "_desk", "_calls", "testing", "contrib", "__main__"}
+MAY_WAIT = {"_parent", "_hub", "_desk", "_map", "_stream", "_calls", "testing", "contrib", "__main__"}
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 
 MODULES = {

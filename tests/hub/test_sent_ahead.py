@@ -789,7 +789,7 @@ def nobody_sleeps():
         def new_waiter():
             raise AssertionError("a caller went to sleep")
 
-        hub._desk._loop = hub._desk._loop._replace(new_waiter=new_waiter)
+        hub._desk.loop = hub._desk.loop._replace(new_waiter=new_waiter)
 
     return nobody_sleeps
 

@@ -35,6 +35,21 @@ class Busy:
 
         return steps()
 
+    async def items(self, count):
+        for item in range(count):
+            for _ in range(2):
+                await checkpoint()
+            yield item
+
+    @gibbs.batched(max_size=3)
+    def batch(self, xs):
+        async def steps():
+            for _ in range(5):
+                await checkpoint()
+            return [x * x for x in xs]
+
+        return steps()
+
 
 def ended(hub):
     statistics = hub.statistics()
@@ -86,6 +101,65 @@ async def test_a_request_that_is_queued(on_cancel, side):
             assert len(launcher.workers) == 1  # a queued request has nothing to do with a worker
             tg.cancel_scope.cancel()
         await is_as_good_as_new(hub, ended(hub))
+
+
+async def ask_until(enough, calls):
+    while not enough.is_set():
+        assert await calls.request(5) == 25
+
+
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_request_among_others_of_its_batch(on_cancel, abandon, side):
+    """Two others are always answered; the worker goes on for them, and for nobody."""
+    launcher = ScriptedLauncher(side=side)
+
+    async def scenario():
+        return await hub.method("batch").request(3)
+
+    async with gibbs.open_hub(
+        Busy, workers=1, launcher=launcher, on_cancel=on_cancel, abandon_on_cancel=abandon
+    ) as hub:
+        for others in (0, 1, 2, 3):
+            async with anyio.create_task_group() as tg:
+                enough = anyio.Event()
+                for _ in range(others):
+                    tg.start_soon(ask_until, enough, hub.method("batch"))
+                async for step in sweep(scenario):
+                    assert step.cancelled or step.value == 9
+                    with anyio.fail_after(10):
+                        assert await hub.request(4) == 16
+                enough.set()
+            await is_as_good_as_new(hub, ended(hub))
+
+
+@pytest.mark.parametrize("taken", [0, 2, 5, 6], ids="leaves after {}".format)
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_stream(on_cancel, abandon, side, taken):
+    """Cancelled anywhere, its reader has the first items in their order; and its worker is never lost."""
+    launcher = ScriptedLauncher(side=side)
+    found = []
+
+    async def scenario():
+        found.clear()
+        async with hub.using(buffer=2).method("items").stream(6) as items:
+            while len(found) < taken:
+                found.append(await anext(items))
+            return len(found)
+
+    async with gibbs.open_hub(
+        Busy, workers=1, launcher=launcher, on_cancel=on_cancel, abandon_on_cancel=abandon
+    ) as hub:
+        before = ended(hub)
+        async for step in sweep(scenario):
+            assert step.cancelled or step.value == taken
+            assert found == [*range(len(found))]
+            if not abandon:
+                assert hub.statistics().seats["interrupting"] == 0
+            await is_as_good_as_new(hub, before)
+            before = ended(hub)
+        assert step.k > taken / 2
+        assert len(launcher.workers) == 1
+        assert hub.statistics().killed == 0
 
 
 STAGES = ["received", "begun", "computing", "computed", "answered", "waiting"]

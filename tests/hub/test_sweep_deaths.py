@@ -99,6 +99,68 @@ async def test_two_requests_of_which_one_is_queued(how, side):
     assert k > 16
 
 
+async def test_three_requests_of_which_two_wait_and_are_one_call(how, side):
+    launcher = ScriptedLauncher(deliberate, side=side)
+    reaper = Reaper(launcher, how)
+    async with open_hub(launcher) as hub:
+        ledger = Ledger(hub, launcher, side=side)
+
+        def scenario():
+            nonlocal requests
+            reaper.spare()
+            batch = hub.method("batch")
+            requests = {x: Outcome(partial(batch.request, x)) for x in [ledger.new() for _ in range(3)]}
+            return ticking(*requests.values())
+
+        requests = {}
+        wanted = {"running", "one crashed", "two crashed"}
+        async for _ in Sweeps(scenario, at=reaper, wanted=wanted, met=reaper.met):
+            for x, request in requests.items():
+                ledger.check(x, request, reaper.victim)
+            lost = sum(request.error is not None for request in requests.values())
+            assert lost <= 2
+            reaper.met[("none", "one crashed", "two crashed")[lost]] += 1
+            await ledger.settle(reaper.victim)
+            await ledger.balance()
+
+
+async def test_a_stream(how, side):
+    """What came before the death stays, in its order; the crash comes last; and what did not begin is read from another worker."""
+    launcher = ScriptedLauncher(deliberate, side=side)
+    reaper = Reaper(launcher, how)
+    found = []
+
+    async def read(x):
+        async with hub.using(buffer=2).method("items").stream(x, 4) as items:
+            async for item in items:
+                found.append(item)  # noqa: PERF401 - what was found before an error counts
+        return x * x
+
+    async with open_hub(launcher) as hub:
+        ledger = Ledger(hub, launcher, side=side)
+
+        def scenario():
+            nonlocal x, stream
+            reaper.spare()
+            found.clear()
+            x = ledger.new()
+            stream = Outcome(partial(read, x))
+            return ticking(stream)
+
+        x, stream = 0, Outcome(scenario)
+        wanted = {"idle", "received", "running", "crashed", "answered", "crashed after an item"}
+        async for step in Sweeps(scenario, at=reaper, wanted=wanted, met=reaper.met):
+            k = step.k
+            ledger.check(x, stream, reaper.victim, stream=True)
+            crashed = stream.error is not None
+            assert found == [*range(len(found) if crashed else 4)]
+            reaper.met["crashed" if crashed else "answered"] += 1
+            reaper.met["crashed after an item"] += crashed and bool(found)
+            await ledger.settle(reaper.victim)
+            await ledger.balance()
+    assert k > 8
+
+
 # ------------------------------------------------------------------------------------------------------- the life of a hub
 
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import gibbs
-from gibbs.testing import ScriptedLauncher, serve
+from gibbs.testing import ScriptedLauncher, serve, sweep
 from tests.clocks import jumping_loops
 from tests.hub.swept import (
     NEVER_GIVE_UP,
@@ -56,6 +56,45 @@ def acts_of(what, reaper, swept):
     """What is done; `swept()` is the outcome whose task is cancelled."""
     acts = {"native": lambda _: swept().cancel_natively(), "cancel": cancel, DEATH: reaper}
     return [acts[one] for one in what]
+
+
+@pytest.mark.parametrize("on_cancel", ["interrupt", "kill", "finish"])
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_stream(what, on_cancel, abandon, side):
+    launcher = ScriptedLauncher(side=side)
+    reaper = Reaper(launcher, DEATH)
+    found = []
+
+    async def read(x):
+        async with hub.using(buffer=2).method("items").stream(x, 4) as items:
+            async for item in items:
+                found.append(item)  # noqa: PERF401 - what was found before an error counts
+        return x * x
+
+    async with gibbs.open_hub(
+        Unwinds,
+        workers=1,
+        launcher=launcher,
+        restarts=NEVER_GIVE_UP,
+        on_cancel=on_cancel,
+        abandon_on_cancel=abandon,
+    ) as hub:
+        ledger = Ledger(hub, launcher, side=side)
+
+        def scenario():
+            nonlocal x, stream
+            reaper.spare()
+            found.clear()
+            x = ledger.new()
+            stream = Outcome(partial(read, x))
+            return ticking(stream)
+
+        x, stream = 0, Outcome(scenario)
+        async for _ in sweep(scenario, at=acts_of(what, reaper, lambda: stream)):
+            ledger.check(x, stream, reaper.victim, stream=True)
+            assert found == [*range(len(found))]
+            await ledger.settle(reaper.victim)
+            await ledger.balance(cancelled=1)
 
 
 @pytest.mark.parametrize("on_cancel", ["interrupt", "kill", "finish"])

@@ -11,7 +11,7 @@ knowledge of them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, Generic, Protocol, TypeVar, assert_type, cast, overload
 
 import anyio
@@ -241,6 +241,94 @@ async def functions() -> None:
         assert_type(await hub.request(1), bytes)
         assert_type(await hub.request(x=1, k="a"), bytes)
         assert_type(await hub.using(on_cancel="kill").request(1), bytes)
+
+
+# Streams.
+
+
+class Teller:
+    def __call__(self, prompt: str, *, most: int = 10) -> Iterator[str]:
+        raise NotImplementedError
+
+    def numbers(self, x: int) -> Generator[int, None, str]:
+        raise NotImplementedError
+
+    def copies(self, x: T) -> Iterator[T]:
+        raise NotImplementedError
+
+    def length(self, text: str) -> int:
+        raise NotImplementedError
+
+
+async def streams(hub: gibbs.Hub[Teller]) -> None:
+    assert_type(hub.stream("a", most=3), gibbs.Stream[str])
+    async with hub.stream("a") as words:
+        assert_type(words, gibbs.Stream[str])
+        async for word in words:
+            assert_type(word, str)
+        assert_type(await anext(words), str)
+    assert_type(hub.using(buffer=3).stream("a"), gibbs.Stream[str])
+    assert_type(hub.method(Teller.numbers).stream(1), gibbs.Stream[int])
+    assert_type(hub.method(Teller.numbers).using(buffer=1, on_cancel="kill").stream(x=1), gibbs.Stream[int])
+    assert_type(hub.method(Teller.copies).stream(1), gibbs.Stream[int])
+    assert_type(hub.method("numbers").stream(1), gibbs.Stream[Any])
+    assert_type(await hub.method(Teller.length).request("a"), int)
+    _wider: gibbs.Stream[object] = hub.stream("a")
+
+
+def tell(prompt: str) -> Iterator[str]:
+    raise NotImplementedError
+
+
+async def streaming_functions() -> None:
+    async with gibbs.open_hub(gibbs.function(tell), workers=1) as hub:
+        assert_type(hub.stream("a"), gibbs.Stream[str])
+
+
+# Batches: the decorated method takes one item, for its callers and for the hub's.
+
+
+class Labels:
+    @gibbs.batched(max_size=8, max_wait=0.1, size_of=len, on_error="split")
+    def __call__(self, texts: list[str]) -> list[int]:
+        raise NotImplementedError
+
+    @gibbs.batched()
+    def some_fail(self, texts: list[str]) -> list[int | gibbs.Failed]:
+        raise NotImplementedError
+
+    @gibbs.batched()
+    def to_tuple(self, texts: list[bytes]) -> tuple[str, ...]:
+        raise NotImplementedError
+
+
+@gibbs.batched()
+def double(numbers: list[int]) -> list[float]:
+    raise NotImplementedError
+
+
+async def batches(hub: gibbs.Hub[Labels]) -> None:
+    assert_type(Labels()("a"), int)
+    assert_type(await hub.request("a"), int)
+    assert_type(await hub.method(Labels.some_fail).request("a"), int)
+    assert_type(await hub.method(Labels.to_tuple).request(b"a"), str)
+    assert_type(double(1), float)
+    async with gibbs.open_hub(gibbs.function(double), workers=1) as doubles:
+        assert_type(await doubles.request(1), float)
+
+
+# Maps.
+
+
+async def maps(hub: gibbs.Hub[Model], labels: gibbs.Hub[Labels], source: AsyncIterator[int]) -> None:
+    assert_type(hub.map([1, 2]), gibbs.Results[str])
+    assert_type(hub.map(range(3), limit=10, ordered=False), gibbs.Results[str])
+    async with hub.map(source) as results:
+        async for result in results:
+            assert_type(result, str)
+    assert_type(hub.method(Model.embed).map(["a"]), gibbs.Results[list[float]])
+    assert_type(labels.map(["a"]), gibbs.Results[int])
+    assert_type(hub.using(on_cancel="kill").map([1]), gibbs.Results[str])
 
 
 # A hub in somebody's signature: the model, a base or protocol of it, or only what it answers.

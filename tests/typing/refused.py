@@ -8,7 +8,7 @@ obeys mypy's comment and never looks at its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar, overload
 
 import gibbs
@@ -41,6 +41,11 @@ class Model:
 
     @classmethod
     def of_class(cls, x: int) -> int:
+        raise NotImplementedError
+
+
+class Teller:
+    def __call__(self, prompt: str) -> Iterator[str]:
         raise NotImplementedError
 
 
@@ -147,6 +152,36 @@ async def functions() -> None:
         await hub.request(1, k=2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     async with gibbs.open_hub(predict, workers=1) as wrong:
         await wrong.request(1)  # type: ignore[arg-type, misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+def streams(hub: gibbs.Hub[Model], tellers: gibbs.Hub[Teller]) -> None:
+    hub.stream(3)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    hub.method(Model.embed).stream("a")  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    tellers.stream(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tellers.stream("a", k=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tellers.using(buffer="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Batched:
+    @gibbs.batched()
+    def label(self, texts: list[str]) -> list[int]:
+        raise NotImplementedError
+
+    @gibbs.batched()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+    def no_list(self, text: str) -> int:
+        raise NotImplementedError
+
+
+async def batches(hub: gibbs.Hub[Batched]) -> None:
+    await hub.method(Batched.label).request(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await hub.method(Batched.label).request(["a"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    gibbs.batched(on_error="retry")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def maps(hub: gibbs.Hub[Model]) -> None:
+    hub.map(["a"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    hub.map(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hub.map([1], limit="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def opening() -> None:

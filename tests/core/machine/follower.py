@@ -5,7 +5,7 @@ follows at once, as in the crew.
 """
 
 from gibbs._core.dispatch import Dispatcher
-from gibbs._core.orders import Interrupt, Order, Recall, Send
+from gibbs._core.orders import Grant, Interrupt, Order, Recall, Send
 from gibbs._core.pace import SHORT
 from tests.core.machine.model import Place, Request
 
@@ -15,6 +15,7 @@ class Follower:
     queue: list[Request]  # sorted by number
     dispatcher: Dispatcher
     enough: int
+    _aside: dict[int, Request]
 
     @property
     def ahead(self) -> int:
@@ -49,21 +50,29 @@ class Follower:
         """All of one list, but for its recalls: whose they are."""
         recalls = []
         for place in self.places:
-            if place.state == "interrupting" and place.to_clean_up != place.target:
+            over = place.to_clean_up != place.target and not (place.together and place.to_clean_up is not None)
+            if place.state == "interrupting" and over:
                 place.state = "serving"
         before: Order | None = None
         for order in orders:
             place = self.places[order.seat.index]
             assert place.seat is order.seat
-            if isinstance(before, Interrupt) and self.places[before.seat.index].ahead:
+            if isinstance(before, Interrupt) and self.places[before.seat.index].others:
                 assert order == Recall(before.seat), "what waits behind an interrupted call is recalled at once"
             if isinstance(order, Send):
                 self._sent(place, order)
+            elif isinstance(order, Grant):
+                request = place.held[order.link_id]
+                assert request.live, "nobody reads it"
+                assert 2 * order.items >= request.window, "not worth telling"
+                assert order.items == request.taken
             elif isinstance(order, Interrupt):
                 assert place.state == "serving"
                 assert order.link_id == place.to_clean_up
-                assert order.how == (place.held[order.link_id].on_cancel or place.on_cancel)
-                assert order.how in ("interrupt", "kill")
+                assert order.how == place.cleaning_of(place.held[order.link_id])
+                assert order.how in (
+                    ("interrupt", "close", "finish") if place.held[order.link_id].window else ("interrupt", "kill")
+                )
                 place.state = "interrupting"
                 place.target = order.link_id
             else:
@@ -72,18 +81,35 @@ class Follower:
                 if place.state == "interrupting":
                     assert isinstance(before, Interrupt), "recalled anew, though nothing was sent since"
                     assert before.seat is place.seat
-                    assert place.ahead, "its only request is being cleaned up already"
+                    assert place.others, "its only request is being cleaned up already"
                 else:
                     assert place.state == "serving"
                     assert ticks or not all(request.live for request in place.held.values()), "nobody has left"
                 recalls.append(place)
             before = order
-        assert not (isinstance(before, Interrupt) and self.places[before.seat.index].ahead), "not recalled"
+        assert not (isinstance(before, Interrupt) and self.places[before.seat.index].others), "not recalled"
         return recalls
 
     def _sent(self, place, order):
-        """One order is as good as one for each of its tickets."""
+        """One order is as good as one for each of its tickets, unless they are one call."""
         assert order.tickets
+        first = self.queue[0]
+        assert order.together == (first.company is not None)
+        if order.together:
+            alike = [one for one in self.queue if one.company is first.company and not one.deaths]
+            together = [first] if first.deaths else alike[: first.company.most]
+            assert order.tickets == [request.ticket for request in together], "not all that could run together"
+            assert not place.held
+            self.queue = together + [one for one in self.queue if one not in together]
+            for link_id, request in enumerate(together, order.link_id):
+                self._one_sent(place, link_id, request.ticket)
+                place.together = False  # for the next one of them
+                for held in list(place.held):  # which finds an empty seat
+                    self._aside.setdefault(held, place.held.pop(held))
+            place.held = dict(sorted(self._aside.items()))
+            self._aside.clear()
+            place.together = True
+            return
         for link_id, ticket in enumerate(order.tickets, order.link_id):
             self._one_sent(place, link_id, ticket)
 
@@ -110,6 +136,7 @@ class Follower:
 
     def _let_go(self, place, link_id):
         request = place.held.pop(link_id)
+        place.together = place.together and bool(place.held)
         request.releases_due += request.cleanable
         return request
 

@@ -33,9 +33,26 @@ class AfterEachStep(RuleBasedStateMachine):
             assert request.wakes == request.wakes_due == (not request.live)
             assert request.releases == request.releases_due <= 1
             places = [place for place in self.hub.places if request in place.held.values()]
-            assert len(places) + (request in self.hub.queue) == 1 if request.live else len(places) <= 1
+            waits = (request in self.hub.queue) + (request in self.hub.gathering)
+            assert len(places) + waits == 1 if request.live else len(places) <= 1
             assert ticket.seat is (places[0].seat if places else None)
             assert ticket.link_id == (next(i for i, r in places[0].held.items() if r is request) if places else 0)
+
+    @invariant()
+    def no_worker_is_further_ahead_of_a_reader_than_it_may_be(self):
+        for request in self.hub.requests:
+            flow = request.ticket.flow
+            assert (flow is not None) == bool(request.window)
+            if flow is None:
+                continue
+            assert (flow.window, flow.credit) == (request.window, request.credit)
+            assert min(flow.credit, flow.here, flow.taken) >= 0
+            assert (flow.here, flow.taken) == (request.here, request.taken)
+            assert sum(count for count, _ in flow.runs) >= flow.here, "of what came nothing is lost"
+            if request.live:
+                assert flow.credit + flow.here + flow.taken == flow.window
+            if request.state == "queued":
+                assert flow.credit == flow.window, "sent again, it would give its items twice"
 
     @invariant()
     def seats_are_as_they_must_be(self):
@@ -46,13 +63,16 @@ class AfterEachStep(RuleBasedStateMachine):
             assert [*seat.held] == [*place.held] == sorted(place.held), "in the order of sending"
             assert [*seat.held.values()] == [request.ticket for request in place.held.values()]
             assert len(seat.held) <= WINDOW
+            assert seat.together == place.together <= bool(seat.held)
             assert (seat.window, seat.service_time) == (place.window, place.service_time)
             assert seat.begun == place.known_begun
             assert seat.seen_at_its_head == place.seen_at_its_head
             assert seat.has_room == place.could_take(FRESH)
             assert not (seat.held or seat.recalled) or seat.state in ("serving", "interrupting", "dying")
             assert seat.last_link_id == max(place.ids, default=0)
-            assert (seat.state == "interrupting") <= (place.to_clean_up == place.target == seat.target)
+            if seat.state == "interrupting":
+                assert seat.target == place.target
+                assert place.to_clean_up == place.target or (place.together and place.to_clean_up is not None)
 
     @invariant()
     def what_was_recalled_is_what_was_sent_last(self):
@@ -77,11 +97,19 @@ class AfterEachStep(RuleBasedStateMachine):
         assert [ticket.number for ticket in dispatcher._queue] == [request.number for request in hub.queue]
         assert [*dispatcher._queue] == [request.ticket for request in hub.queue]
         ahead = hub.ahead
-        assert dispatcher.waiting == hub.waiting == len(hub.queue) + ahead
+        assert dispatcher.waiting == hub.waiting == len(hub.queue) + len(hub.gathering) + ahead
+        for company in hub.companies:
+            assert [*company.group.gathering.values()] == [request.ticket for request in company.gathering]
+            assert len(company.gathering) < company.most, "they could run"
         assert dispatcher.sends_ahead == (ahead > 0)
         large = any(len(r.ticket.payload) > LARGE for place in hub.places for r in place.held.values())
         assert dispatcher.wants_ticks == (ahead > 0 or large)
-        assert dispatcher.oldest is (hub.queue[0].ticket if hub.queue else None)
+        waiting = sorted(hub.queue + hub.gathering, key=lambda request: request.number)
+        assert dispatcher.oldest is (waiting[0].ticket if waiting else None)
+        running = [
+            request for place in hub.places for request in [*place.held.values()][: None if place.together else 1]
+        ]
+        assert dispatcher.running == sum(request.live for request in running)
         # What a worker gave back, or did not begin before it died, was accepted long ago: it may stand beyond the bound.
         assert sum(not request.sent for request in hub.queue) <= hub.max_pending
         assert dispatcher.live <= hub.max_pending + WINDOW * len(hub.places)
@@ -97,6 +125,7 @@ class AfterEachStep(RuleBasedStateMachine):
 
     def assert_all(self) -> None:
         self.tickets_are_where_they_must_be()
+        self.no_worker_is_further_ahead_of_a_reader_than_it_may_be()
         self.seats_are_as_they_must_be()
         self.what_was_recalled_is_what_was_sent_last()
         self.nobody_runs_what_was_abandoned_before_it_was_claimed()

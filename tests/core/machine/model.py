@@ -6,6 +6,7 @@ Knows no dispatcher. Each stands beside a real thing, and is compared with it af
 import math
 from dataclasses import dataclass, field
 
+from gibbs._core.group import Group
 from gibbs._core.pace import AHEAD, UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
 from gibbs._core.ticket import Ticket
@@ -41,6 +42,11 @@ class Request:
     releases: int = 0
     wakes_due: int = 0
     releases_due: int = 0
+    window: int = 0  # of a stream; 0: it is a request
+    credit: int = 0  # items that its worker may still send
+    here: int = 0  # items that came and were not taken
+    taken: int = 0  # items that were taken and not granted again
+    company: "Company | None" = None  # those that it may run together with
 
     @property
     def live(self) -> bool:
@@ -48,7 +54,17 @@ class Request:
 
     @property
     def needs_an_empty_seat(self) -> bool:
-        return self.deaths > 0 or (self.may_not_wait and not self.sent)
+        return self.deaths > 0 or (self.may_not_wait and not self.sent) or self.company is not None
+
+
+@dataclass(eq=False)
+class Company:
+    """The requests of one method that runs many in one call."""
+
+    group: Group
+    most: int
+    patience: float  # seconds for which the first waits for others
+    gathering: list[Request] = field(default_factory=list)
 
 
 @dataclass
@@ -123,6 +139,7 @@ class Place:
     state: str = "vacant"
     held: dict[int, Request] = field(default_factory=dict)
     recalled: set[int] = field(default_factory=set)  # taken back, and this worker has not said yet that it skips them
+    together: bool = False  # what it holds is one call
     window: int = 1
     service_time: float = UNKNOWN
     seen_at_its_head: int = 0  # at the last tick
@@ -143,9 +160,22 @@ class Place:
     @property
     def to_clean_up(self) -> int | None:
         """The id at the head, if it is abandoned and must not just run out."""
+        if self.together and any(request.live for request in self.held.values()):
+            return None
         for link_id, head in self.held.items():
-            return link_id if not head.live and (head.on_cancel or self.on_cancel) != "finish" else None
+            if self.together:
+                return link_id if self.cleaning_of(head) != "finish" else None
+            runs_out = not head.window and (head.on_cancel or self.on_cancel) == "finish"
+            return link_id if not head.live and not runs_out else None
         return None
+
+    def cleaning_of(self, request: Request) -> str:
+        """What happens to it, when it runs and its caller leaves."""
+        if self.together:  # what would hurt somebody is not done
+            hows = [one.on_cancel or self.on_cancel for one in self.held.values()]
+            return "finish" if "finish" in hows else "kill" if "kill" in hows else "interrupt"
+        how = request.on_cancel or self.on_cancel
+        return "close" if request.window and how == "kill" else how
 
     @property
     def can_be_had_back(self) -> list[int]:
@@ -155,9 +185,15 @@ class Place:
     @property
     def ahead(self) -> int:
         """How many requests it holds behind another."""
+        return 0 if self.together else self.others
+
+    @property
+    def others(self) -> int:
+        """How many requests it holds beside the first."""
         return max(0, len(self.held) - 1)
 
     def could_take(self, request: Request | None) -> bool:
         """None: one that must find the seat empty."""
         room = self.window if request is not None and not request.needs_an_empty_seat else 1
-        return self.state == "serving" and self.to_clean_up is None and not self.recalled and len(self.held) < room
+        free = self.to_clean_up is None and not self.recalled and not self.together
+        return self.state == "serving" and free and len(self.held) < room

@@ -7,21 +7,25 @@ The clock, the gate for new requests, what a dead worker is read for and who ask
 core's. They are here as small as they can be, so that the core is driven as the crew drives it.
 """
 
+import math
 from collections import Counter
 
 import pytest
 
 from gibbs import RestartPolicy
 from gibbs._core.dispatch import Dispatcher, Violation
+from gibbs._core.flow import Flow
+from gibbs._core.group import Group
 from gibbs._core.orders import Recall
 from gibbs._core.pace import ENOUGH, SHORT, UNKNOWN
 from gibbs._core.restarts import Restarts
 from gibbs._core.seat import Seat
 from gibbs._core.ticket import Answer, Lost, Ticket
-from gibbs._wire.messages import ANSWER, FAILURE, SKIPPED
+from gibbs._wire.items import cut_items
+from gibbs._wire.messages import ANSWER, FAILURE, ITEMS, SKIPPED
 from tests.core.machine.failures import FailureLog
 from tests.core.machine.follower import Follower
-from tests.core.machine.model import Place, Request, Stream, seconds_for
+from tests.core.machine.model import Company, Place, Request, Stream, seconds_for
 
 
 class PlainHub(Follower):
@@ -43,6 +47,8 @@ class PlainHub(Follower):
         self.failures = FailureLog(policy)
         self.requests: list[Request] = []
         self.queue: list[Request] = []  # sorted by number
+        self._aside = {}
+        self.companies: list[Company] = []
         self.tally = Counter()
         self.draining = False
         self.closed = False
@@ -50,14 +56,37 @@ class PlainHub(Follower):
 
     @property
     def waiting(self) -> int:
-        return len(self.queue) + self.ahead
+        return len(self.queue) + self.ahead + len(self.gathering)
+
+    @property
+    def gathering(self) -> list[Request]:
+        return [request for company in self.companies for request in company.gathering]
+
+    def meet(self, companies: list[tuple[int, float]]) -> None:
+        """There are methods that run so many requests at once, the first of which waits so long for others."""
+        self.companies = [Company(Group(*told), *told) for told in companies]
+        self.dispatcher.groups = tuple(company.group for company in self.companies if company.patience)
 
     # ---- the verbs: a request
 
-    def submit(self, on_cancel: str | None, payload: bytes = b"payload") -> None:
+    def submit(
+        self,
+        on_cancel: str | None,
+        payload: bytes = b"payload",
+        window: int = 0,
+        company: Company | None = None,
+    ) -> None:
         assert not self.closed
-        request = Request(len(self.requests) + 1, on_cancel, None, payload)
-        request.ticket = Ticket(payload, on_cancel=on_cancel, wake=lambda: self._count_wake(request))
+        request = Request(len(self.requests) + 1, on_cancel, None, payload, window=window, credit=window)
+        request.company = company
+        request.ticket = Ticket(
+            payload,
+            on_cancel=on_cancel,
+            flow=Flow(window) if window else None,
+            group=company.group if company else None,
+            wake=lambda: self._count_wake(request),
+            created=self.now,
+        )
         waiting = self.waiting
         request.may_not_wait = waiting >= self.max_pending
         could_be_run = not self.queue and any(place.could_take(None) for place in self.places)
@@ -69,6 +98,14 @@ class PlainHub(Follower):
         if self.draining or not self.dispatcher.has_room(self.max_pending):
             return  # refused: nobody ever hears of it
         self.requests.append(request)
+        if company and company.patience and not request.may_not_wait:
+            company.gathering.append(request)
+            if len(company.gathering) == company.most:
+                self._ripe(company)
+            orders = self.dispatcher.submit(request.ticket)
+            assert not orders or not company.gathering
+            self._follow(orders)
+            return
         self.queue.append(request)
         self._follow(self.dispatcher.submit(request.ticket, alone=request.may_not_wait))
         assert self.waiting <= max(waiting, self.max_pending), "it waits, and may not"
@@ -77,12 +114,47 @@ class PlainHub(Follower):
     def withdraw(self, request: Request) -> None:
         if request.live:
             if request.state == "queued":
-                self.queue.remove(request)
+                if request in self.gathering:
+                    request.company.gathering.remove(request)
+                else:
+                    self.queue.remove(request)
             self._end(request, "cancelled", None, "cancelled")
         self._follow(self.dispatcher.withdraw(request.ticket))
         if any(request in place.held.values() for place in self.places) and not request.cleanable:
             request.cleanable = True
             request.ticket.released = lambda: self._count_release(request)
+
+    def take(self, request: Request, count: int) -> None:
+        """The reader of a stream takes so many items, and has the worker told when that is due."""
+        flow = request.ticket.flow
+        for _ in range(count):
+            flow.take()
+            request.here -= 1
+            request.taken += 1
+            assert flow.is_due == (2 * request.taken >= request.window)
+            if flow.is_due:
+                orders = self.dispatcher.granted(request.ticket)
+                assert bool(orders) == (request.state == "sent")
+                self._follow(orders)
+                request.credit += request.taken
+                request.taken = 0
+
+    def ripen(self) -> None:
+        """Those whose first has waited for long enough wait no longer."""
+        ripe = [one for one in self.companies if one.gathering]
+        ripe = [one for one in ripe if one.gathering[0].ticket.created + one.patience <= self.now]
+        expected = min(
+            (one.gathering[0].ticket.created + one.patience for one in self.companies if one.gathering),
+            default=math.inf,
+        )
+        assert self.dispatcher.ripe_at == expected
+        for company in ripe:
+            self._ripe(company)
+        self._follow(self.dispatcher.ripen(self.now))
+
+    def _ripe(self, company: Company) -> None:
+        self.queue = sorted([*self.queue, *company.gathering], key=lambda request: request.number)
+        company.gathering.clear()
 
     # ---- the verbs: a seat's worker
 
@@ -164,6 +236,21 @@ class PlainHub(Follower):
         self._follow(self.dispatcher.answered_all(place.seat, answers))
         return True
 
+    def arrived(self, place: Place, link_id: int, count: int) -> bool:
+        """So many items of a stream; False, and nothing has changed, if they may not be sent."""
+        request = place.held.get(link_id)
+        items = [(2, b"items")] * (count // 2) + [(1, b"item")] * (count % 2)
+        if request is None or not 0 < count <= request.credit:
+            with pytest.raises(Violation, match=str(link_id)):
+                self.dispatcher.arrived(place.seat, link_id, items)
+            return False
+        self.begin(place, link_id)
+        place.known_begun = max(place.known_begun, link_id)
+        request.credit -= count
+        request.here += count if request.live else 0
+        self.dispatcher.arrived(place.seat, link_id, items)
+        return True
+
     def skipped(self, place: Place, link_id: int) -> None:
         if link_id in place.recalled:
             place.recalled.remove(link_id)
@@ -185,7 +272,11 @@ class PlainHub(Follower):
         answers = []
         for kind, link_id, body in place.stream.read(size):
             request = place.held.get(link_id)
-            if kind != SKIPPED and together:
+            if kind == ITEMS:
+                if not self.arrived(place, link_id, sum(count for count, _ in cut_items(body))):
+                    place.distrusted = True
+                    break
+            elif kind != SKIPPED and together:
                 answers.append((link_id, Answer(kind == FAILURE, body)))
             elif kind != SKIPPED and request is not None:
                 self.answered(place, link_id, Answer(kind == FAILURE, body))
@@ -216,6 +307,8 @@ class PlainHub(Follower):
         with pytest.raises(Violation, match=str(link_id)):
             if kind == SKIPPED:
                 self.dispatcher.skipped(place.seat, link_id)
+            elif kind == ITEMS:
+                self.dispatcher.arrived(place.seat, link_id, [(1, b"item")])
             else:
                 self.dispatcher.answered(place.seat, link_id, Answer(kind != ANSWER, body))
 
@@ -280,6 +373,8 @@ class PlainHub(Follower):
             return
         self.closed = True
         self.queue.clear()
+        for company in self.companies:
+            company.gathering.clear()
         for request in self.requests:
             if request.live:
                 self._end(request, "refused", None, "refused")
@@ -291,6 +386,8 @@ class PlainHub(Follower):
         for _ in range(2 * len(self.requests) + 2):
             if not self.dispatcher.live:
                 return
+            self.now += max([0.0, *(company.patience for company in self.companies)])
+            self.ripen()
             for place in self.places:
                 if place.state == "dying":
                     self.bury(place)
