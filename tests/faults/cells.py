@@ -32,11 +32,20 @@ TALLY = ("done", "failed", "cancelled", "crashed", "refused")
 class Asked(Call):
     """A call, entered: under which number, when it ended, and as what the statistics must count it."""
 
-    def __init__(self, serial: int, counts: str, calls: Any, *args: Any) -> None:
+    def __init__(self, serial: int, counts: str, calls: Any, *args: Any, streams: bool = False) -> None:
         super().__init__(calls, serial, *args)
+        self.items: list[Any] = []  # of a stream, whose result they are
+        if streams:
+            self._request = lambda: self._read(calls.stream(serial, *args))
         self.serial = serial
         self.counts = counts
         self.ended = 0.0
+
+    async def _read(self, stream: Any) -> list[Any]:
+        async with stream as items:
+            async for item in items:
+                self.items.append(item)
+        return self.items
 
     async def run(self) -> None:
         await super().run()
@@ -109,10 +118,10 @@ class Cell:
 
     # ---- calls
 
-    def ask(self, method: str, *args: Any, counts: str = "done", **using: Any) -> Asked:
-        """Make a request in a task of its own."""
+    def ask(self, method: str, *args: Any, counts: str = "done", streams: bool = False, **using: Any) -> Asked:
+        """Make a request, or read a stream, in a task of its own."""
         calls = self.hub.method(method) if method else self.hub
-        call = Asked(next(self._serials), counts, calls.using(**using) if using else calls, *args)
+        call = Asked(next(self._serials), counts, calls.using(**using) if using else calls, *args, streams=streams)
         self.books.append(call)
         self.tg.start_soon(call.run)
         return call

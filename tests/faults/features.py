@@ -53,6 +53,8 @@ FEATURES = [
         loky="`kill_workers`, all of them",
     ),
     Feature("… and the model stays loaded", test="end_to_end/test_cancelling.py"),
+    Feature("a generator's items as they come, to a reader who may leave", test="end_to_end/test_streaming.py"),
+    Feature("calls that wait run together, as a batch", test="end_to_end/test_batching.py"),
     Feature("a crash is an error for its call, and the pool works on", fault="self_sigkill"),
     Feature("one of forty calls crashes: 39 answers", fault="one_dies_others_live"),
     Feature("a model that cannot be built says why", fault="init_raises"),

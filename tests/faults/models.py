@@ -133,6 +133,11 @@ class Model:
         self.began(serial)
         return acts(self.folder, action)
 
+    def yields(self, serial, action):
+        self.began(serial)
+        yield "before"
+        yield acts(self.folder, action)
+
     def replies(self, serial, action):
         self.began(serial)
         return Pickled(self.folder, action)

@@ -84,6 +84,14 @@ async def busy(cell: Cell) -> None:
     await in_a_call(cell, "busy", cell.action)
 
 
+async def yielding(cell: Cell) -> None:
+    async with cell.opened():
+        call = cell.ask_for_trouble("yields", cell.action, streams=True)
+        await cell.strikes()
+        await cell.ends(call, ["before", "acted"])
+        assert call.items[:1] == ["before"], "what came before the fault stays"
+
+
 async def replying(cell: Cell) -> None:
     await in_a_call(cell, "busy" if cell.row.returns else "replies", cell.action)
 
@@ -156,6 +164,7 @@ ROADS = {
         receiving,
         half_received,
         busy,
+        yielding,
         replying,
         half_replied,
         freeing,

@@ -114,7 +114,9 @@ LIES = [
     Row("forged_skipped", lies(cancelled=SAID_SO_AND_DIED)),
     Row(
         "forged_reply",
-        lies(cancelled=SAID_SO_AND_DIED) | dict.fromkeys(("receiving", "half_received", "busy", "replying"), FORGED),
+        lies(cancelled=SAID_SO_AND_DIED)
+        | dict.fromkeys(("receiving", "half_received", "busy", "replying"), FORGED)
+        | {"yielding": "an end that it forged is believed, and whether its last items come before that is chance"},
         "forged_own_answer",
     ),
     Row(
@@ -155,6 +157,7 @@ LIES = [
         | {
             "cancelled": SAID_SO_AND_DIED,
             "starting": "two processes read one stream: which of them is served is chance",
+            "yielding": "both give items of their own stream, for which a worker is trusted: how many come is chance",
             "closing": AT_EXIT,
         },
         twice=True,
@@ -218,7 +221,8 @@ EXCEPTIONS = [
     Row("exc_asyncio_cancelled", words("CancelledError")),
     Row("exc_both_kinds", words("BothKinds")),
     Row("exc_interrupted", words("Interrupted")),
-    Row("exc_stopiteration", words("StopIteration")),
+    # Python's own rule for generators.
+    Row("exc_stopiteration", words("StopIteration") | {"yielding": Itself(type=RuntimeError, said="StopIteration")}),
     Row("exc_stopasynciteration", words("StopAsyncIteration")),
     Row("exc_group_with_ki", words("BaseExceptionGroup", "KeyboardInterrupt")),
     Row("exc_group_deep_with_exit", words("BaseExceptionGroup", "SystemExit")),

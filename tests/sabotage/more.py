@@ -29,9 +29,11 @@ from tests.sabotage.parts import (
     Edit,
     Sabotage,
 )
+from tests.sabotage.verbs import OF_VERBS
 
 MORE = (
     *AHEAD,
+    *OF_VERBS,
     Sabotage(
         "do not flush the outbox",
         "a large request, or one sent to a worker that is slow to read, is never answered",

@@ -85,7 +85,7 @@ TWENTY = (
                 SERVE,
                 "self._channel.send(*answer)",
                 "kind, number, reply = answer\n"
-                "            self._channel.send(kind, number - (number > 40), reply)  # from the 41st on",
+                "        self._channel.send(kind, number - (number > 40), reply)  # from the 41st on",
             ),
         ),
         (HOSTILE + "test_four_bad_arguments_each_followed_by_sixty_good_calls_are_240_right_answers",),
@@ -202,7 +202,7 @@ TWENTY = (
         (
             Edit(
                 INTERRUPT,
-                "if not self.running or self.running != self._page.target or _must_not_be_cut(frame):",
+                "if not self.running or not self.running <= self._page.target <= self.last or _must_not_be_cut(frame):",
                 "if not self.running or _must_not_be_cut(frame):",
             ),
             Edit(
@@ -222,7 +222,7 @@ TWENTY = (
                 "        taken, has_left, grace_ends = -1, False, math.inf\n",
                 "        taken, has_left, grace_ends = -1, False, anyio.current_time() + self._cancel_grace\n",
             ),
-            Edit(WORKER, "                grace_ends = now + self._cancel_grace\n", ""),
+            Edit(WORKER, "                grace_ends = now + grace\n", ""),
         ),
         (CANCELLING + "test_grace_counts_from_the_moment_when_the_call_can_begin",),
     ),

@@ -114,7 +114,10 @@ QUIET = ("tests/core/test_dispatch.py::test_a_request_is_not_answered_twice",)
 FALSE = {
     "harmless": (Edit(DISPATCH, "No await, no clock, no I/O", "Nothing"), "it passed"),
     "out of date": (Edit(DISPATCH, "what never was there", ""), "does not have this once"),
-    "deadly": (Edit("gibbs/_worker/serve.py", "if kind == LEAVE:", "if kind:"), "nothing works any more"),
+    "deadly": (
+        Edit("gibbs/_worker/serve.py", "if kind not in REQUESTS:", "if kind in REQUESTS:"),
+        "nothing works any more",
+    ),
 }
 
 

@@ -1,0 +1,117 @@
+"""Sabotages of streams, batches and maps; part of the second list."""
+
+from __future__ import annotations
+
+from tests.sabotage.parts import CORE, DISPATCH, QUEUE, SEAT, WORKER, Edit, Sabotage
+
+STREAM = "gibbs/_worker/stream.py"
+READER = "gibbs/_stream.py"
+BATCH = "gibbs/_worker/batch.py"
+MAP = "gibbs/_map.py"
+REAL_BATCHES = "tests/end_to_end/test_batching.py::"
+REAL_MAPS = "tests/end_to_end/test_mapping.py::"
+REAL_STREAMS = "tests/end_to_end/test_streaming.py::"
+STREAMS_IN_MEMORY = "tests/hub/test_stream.py::"
+
+OF_VERBS = (
+    Sabotage(
+        "let items wait for one that takes long",
+        "a reader sees the first words of an answer only when the model has done with the next",
+        (Edit(STREAM, "                self.send_soon()\n", "                pass\n"),),
+        (REAL_STREAMS + "test_items_that_came_at_once_do_not_wait_for_one_that_takes_long",),
+    ),
+    Sabotage(
+        "kill the worker of a stream that is left",
+        "each client that has read enough costs a model that takes half a minute to load",
+        (Edit(SEAT, 'return "close" if how == "kill" and ticket.flow is not None else how', "return how"),),
+        (
+            CORE + "test_a_stream_that_is_left_is_cleaned_up_whatever_the_model_says_for_it_may_never_end",
+            REAL_STREAMS + "test_leaving_early_closes_the_generator_and_keeps_the_worker",
+        ),
+        timeout=60,
+    ),
+    Sabotage(
+        "tell a generator that waits for its reader nothing",
+        "a client that leaves while the model pauses for it holds the worker until grace is over, and then it is killed",
+        (Edit(WORKER, "            self.link.send(CLOSE, link_id)\n", "            pass\n"),),
+        (REAL_STREAMS + "test_a_generator_that_waits_for_its_reader_is_closed_and_not_interrupted",),
+        timeout=60,
+    ),
+    Sabotage(
+        "believe any number of items",
+        "a worker that has gone wild fills the hub's memory, however slowly it is read",
+        (Edit("gibbs/_core/flow.py", "if not 0 < count <= self.credit:", "if not count:"),),
+        (
+            CORE + "test_a_worker_that_sends_more_than_it_may_or_items_of_a_request_is_not_believed",
+            STREAMS_IN_MEMORY + "test_a_worker_that_sends_items_that_it_may_not_is_killed_and_what_came_before_stays",
+        ),
+    ),
+    Sabotage(
+        "start a stream anew of which something came",
+        "a reader gets the beginning of its answer twice",
+        (Edit(DISPATCH, "        seat.begun = max(seat.begun, link_id)  # whatever", "        # whatever"),),
+        (CORE + "test_a_stream_of_which_something_came_is_never_sent_again_whatever_the_page_says",),
+    ),
+    Sabotage(
+        "give the end before the items",
+        "the last words of an answer are missing where its reader was slow",
+        (Edit(READER, "            if not flow.here:\n", "            if ticket.ended:\n"),),
+        (STREAMS_IN_MEMORY + "test_a_reader_that_does_not_read_gives_no_credit_and_is_told_of_the_end_last",),
+    ),
+    Sabotage(
+        "end a batch with the first who leaves",
+        "one client that gives up takes the answers of sixty others with it",
+        (Edit(SEAT, "or (self.together and not all(ticket.ended for ticket in self.held.values()))", ""),),
+        (
+            CORE + "test_a_call_is_interrupted_when_the_last_of_its_callers_has_left",
+            REAL_BATCHES + "test_one_that_leaves_a_batch_that_runs_hurts_nobody",
+        ),
+        timeout=60,
+    ),
+    Sabotage(
+        "give the results of a batch in another order",
+        "customers are shown each other's data",
+        (Edit(BATCH, "zip(members, results, strict=True)", "zip(members, reversed(results), strict=True)"),),
+        (REAL_BATCHES + "test_a_worker_that_becomes_free_takes_what_waits",),
+    ),
+    Sabotage(
+        "do not count the results of a batch",
+        "a model that drops what it cannot read shifts everybody's answers by one",
+        (
+            Edit(BATCH, "if len(results) != len(members):", "if False:"),
+            Edit(BATCH, "zip(members, results, strict=True)", "zip(members, results + results, strict=False)"),
+        ),
+        (REAL_BATCHES + "test_another_number_of_results_is_a_mismatch_for_all",),
+    ),
+    Sabotage(
+        "forget at the close who waits for company",
+        "the last requests before a shutdown are never answered",
+        (
+            Edit(
+                DISPATCH,
+                "queued = [*self._queue, *(ticket for group in self.groups for ticket in group.give())]",
+                "queued = list(self._queue)",
+            ),
+        ),
+        (CORE + "test_one_that_is_cancelled_waits_for_nobody_and_a_hub_that_closes_refuses_the_others",),
+    ),
+    Sabotage(
+        "send a batch again together",
+        "one poisonous item takes all that were in its batch with it, twice",
+        (Edit(QUEUE, "if first.returned or at_most == 1:", "if at_most == 1:"),),
+        (CORE + "test_of_a_batch_whose_worker_dies_what_had_not_begun_runs_alone",),
+    ),
+    Sabotage(
+        "read a source without end",
+        "a map over the lines of a large file is the whole file in memory",
+        (Edit(MAP, "room = self._limit - on_their_way", "room = (1 << 10) - on_their_way"),),
+        (REAL_MAPS + "test_a_source_is_read_as_room_appears_and_may_be_endless",),
+    ),
+    Sabotage(
+        "leave what a map has asked",
+        "workers go on for ever over a source whose reader has left",
+        (Edit(MAP, "            await self._desk.leave_all(left, self._options)\n", "            pass\n"),),
+        (REAL_MAPS + "test_leaving_withdraws_what_is_on_its_way",),
+        timeout=60,
+    ),
+)
