@@ -166,8 +166,11 @@ PROJECTS = sorted({block.page for block in PYTHON if block.mark == "file"})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", ["", "--import-mode=importlib", "-n 2"])
-@pytest.mark.parametrize("page", PROJECTS)
+@pytest.mark.parametrize(
+    ("page", "options"),
+    # In every way that pytest has to find them, where the page is about tests.
+    [*((page, "") for page in PROJECTS), ("testing.md", "--import-mode=importlib"), ("testing.md", "-n 2")],
+)
 def test_the_files_of_a_page_pass_their_own_tests(page: str, options: str, tmp_path: Path) -> None:
     if options.startswith("-n"):
         pytest.importorskip("xdist")

@@ -148,7 +148,13 @@ def test_the_walk_through_keeps_every_promise(backend: str) -> None:
         assert any(line.startswith(beginning) for line in rest), beginning
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.skipif("GIBBS_LONG" not in os.environ, reason="as the other")),
+        signal.SIGTERM,
+    ],
+)
 def test_the_walk_through_leaves_nobody_behind_when_it_is_interrupted(how: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, EXAMPLES / "walkthrough.py"],

@@ -1,4 +1,4 @@
-"""Ten seconds of soak on each loop, with one seed, within the ordinary run; `GIBBS_LONG=1`: a minute. The long ones are
+"""Five seconds of soak on each loop, with one seed, within the ordinary run; `GIBBS_LONG=1`: a minute. The long ones are
 `python -m benchmarks.soak`.
 """
 
@@ -17,7 +17,7 @@ from benchmarks.soak.course import Plan, soak
 from gibbs._parent.crew import Crew
 
 LONG = bool(os.environ.get("GIBBS_LONG"))
-SECONDS = 60 if LONG else 10
+SECONDS = 60 if LONG else 5
 
 
 @pytest.mark.slow

@@ -37,13 +37,13 @@ def accuse(start: int, stop: int, backend: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "stop"), chunks(1_400))
+@pytest.mark.parametrize(("start", "stop"), chunks(800))
 def test_a_world_on_trio(start, stop):
     accuse(start, stop, "trio")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "stop"), chunks(600))
+@pytest.mark.parametrize(("start", "stop"), chunks(400))
 def test_a_world_on_asyncio(start, stop):
     accuse(start, stop, "asyncio")
 
