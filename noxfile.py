@@ -43,12 +43,12 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = [
     "lint",
     "typing",
-    "package",
     "tests_lowest",
     *[f"tests-{python}" for python in PYTHONS],
 ]
 
 WHOLE = [
+    "package",
     "tests_wheel",
     *[f"faults-{python}" for python in PYTHONS],
     "sweep",

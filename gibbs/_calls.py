@@ -124,8 +124,7 @@ class Calls(Generic[M_co]):
     ) -> Results[R]:
         """What the model makes of each item of a source, in one task: `limit` items at most are anywhere on the way.
 
-        The source is read as room appears, so it may be endless, and memory is bounded by `limit`. It is quicker than as many tasks
-        with a request each, and keeps the order. What becomes of an item is told in its place: its exception is raised there, and a reader
+        The source is read as room appears, so it may be endless, and memory is bounded by `limit`. What becomes of an item is told in its place: its exception is raised there, and a reader
         who catches it may go on.
 
         Args:

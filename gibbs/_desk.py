@@ -66,7 +66,8 @@ class Desk:
     async def request(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
         crew, loop = self.crew, self.loop
         try:
-            ticket = self.ticket(PLAIN, method, args, kwargs, options)
+            self.check(PLAIN, method)
+            ticket = self.ticket(method, args, kwargs, options)
         except BaseException:
             await checkpoint()
             raise
@@ -91,15 +92,13 @@ class Desk:
 
     def ticket(
         self,
-        needed: str,
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: CallOptions,
         flow: Flow | None = None,
     ) -> Ticket:
-        """What is asked of a method of that kind, checked and pickled, and not handed in yet. Raises what `request` says."""
-        self.check(needed, method)
+        """What is asked, pickled, and not handed in yet: `check` comes before. Raises the pickler's own error, or MessageTooLarge."""
         body = self._pack((method, args, kwargs))
         groups = self.crew.groups
         group = groups.get(method) if groups else None

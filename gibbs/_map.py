@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from ._core.ticket import TicketState
+from ._core.ticket import Answer, TicketState
 from ._wire.verbs import PLAIN
 
 if TYPE_CHECKING:
@@ -111,10 +111,14 @@ class Results(Generic[R_co]):
         if isinstance(asked, BaseException):
             raise asked
         self._desk.settle(asked)
+        outcome = asked.outcome
+        if type(outcome) is Answer and not (outcome.failed or outcome.left_behind):
+            result: R_co = self._desk.open_result(outcome.body)
+            return result
         if asked.state is TicketState.REFUSED:
             await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
-        result: R_co = self._desk.open(asked)
-        return result
+        self._desk.open(asked)
+        raise AssertionError("what is no answer has something to raise")
 
     def _has_next(self) -> bool:
         """Whether there is an outcome to be given now."""
@@ -131,6 +135,10 @@ class Results(Generic[R_co]):
             return
         waiter = self._desk.loop.new_waiter()
         self._wake = waiter.wake
+        if self._ordered and self._line:
+            first = self._line[0]
+            assert not isinstance(first, BaseException), "it would have been given"
+            first.wake = waiter.wake  # of the others nobody wants to know yet
         try:
             await waiter.wait()
         finally:
@@ -145,20 +153,17 @@ class Results(Generic[R_co]):
         room = self._limit - on_their_way
         if on_their_way and 8 * room < self._limit:
             return
-        for _ in range(room):
-            if not self._has_room():
-                return
-            try:
-                item = next(self._iterator)
-            except StopIteration:
-                self._exhausted = True
-                self._iterator = None
-                return
-            except Exception as error:  # noqa: BLE001 - the source's own; it is told behind the items before it
-                self._end_with(error)
-                self._iterator = None
-                return
-            self._hand_in(item)
+        try:
+            for _ in range(room):
+                if not self._has_room():
+                    return
+                self._hand_in(next(self._iterator))
+        except StopIteration:
+            self._exhausted = True
+            self._iterator = None
+        except Exception as error:  # noqa: BLE001 - the source's own; it is told behind the items before it
+            self._end_with(error)
+            self._iterator = None
 
     async def _read_on(self, source: AsyncIterator[Any]) -> None:
         """Read an async source, as room appears, in a task beside."""
@@ -193,14 +198,16 @@ class Results(Generic[R_co]):
         if not self._open:
             return
         try:
-            ticket = self._desk.ticket(PLAIN, self._method, (item,), {}, self._options)
+            self._desk.check(PLAIN, self._method)
+            ticket = self._desk.ticket(self._method, (item,), {}, self._options)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - its pickling's, which is told in the item's place
             self._line.append(error)
             self._tell()
             return
         if self._ordered:
+            if not self._line:
+                ticket.wake = self._wake  # of a reader who waits already
             self._line.append(ticket)
-            ticket.wake = self._tell
         else:
             self._pending[ticket] = None
             ticket.wake = partial(self._has_come, ticket)

@@ -52,7 +52,8 @@ class Stream(Generic[T_co]):
         if self._asked is None:
             raise RuntimeError("this stream was entered before: ask for another one")
         asked, self._asked = self._asked, None
-        self._ticket = self._desk.ticket(GENERATOR, *asked, self._options, self._flow)
+        self._desk.check(GENERATOR, asked[0])
+        self._ticket = self._desk.ticket(*asked, self._options, self._flow)
         self._desk.submit(self._ticket)
         return self
 

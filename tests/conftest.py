@@ -362,12 +362,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "GIBBS_LONG" in os.environ:
         return
     loops: dict[Any, int] = {}
-    turned: list[Any] = [item for item in items if item.get_closest_marker("in_turn")]
+    turned: list[Any] = [
+        item
+        for item in items
+        if item.get_closest_marker("in_turn") and "anyio_backend" in getattr(item, "callspec", NO_LOOP).indices
+    ]
     for item in turned:
         loops[item.path] = max(loops.get(item.path, 0), 1 + loop_of(item))
     left = [item for item in turned if turn_of(item) % (loops[item.path] * share_of(item)) != loop_of(item)]
     items[:] = [item for item in items if item not in left]
     config.hook.pytest_deselected(items=left)
+
+
+NO_LOOP = types.SimpleNamespace(indices={})  # of a test without any
 
 
 def turn_of(item: Any) -> int:

@@ -21,7 +21,11 @@ from gibbs._wire.messages import FREED_ARGUMENTS
 from gibbs._worker.ear import Ear
 from gibbs.testing import InBand
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="arenas are Linux's")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.in_turn,
+    pytest.mark.skipif(sys.platform != "linux", reason="arenas are Linux's"),
+]
 
 MIB = 1 << 20
 WATCHDOG = 20.0

@@ -13,13 +13,23 @@ from tests.end_to_end.models_that_batch import Batches, Bears, Overrides, Unload
 from tests.end_to_end.models_that_block import LONG
 
 
-@pytest.fixture
-def opened(either_launcher):
+def opening(launcher):
     def opened(model=Batches, **options):
-        options = {"workers": 1, "launcher": either_launcher, "cancel_grace": WATCHDOG} | options
+        options = {"workers": 1, "launcher": launcher, "cancel_grace": WATCHDOG} | options
         return gibbs.open_hub(model, **options)
 
     return opened
+
+
+@pytest.fixture
+def opened(launcher):
+    return opening(launcher)
+
+
+@pytest.fixture
+def opened_either(either_launcher):
+    """Also where the stream is the only way to the worker: where it matters how that learns who is with whom, and who has left."""
+    return opening(either_launcher)
 
 
 async def hold(hub, heard, start, tmp_path, times=1):
@@ -70,8 +80,8 @@ async def test_at_low_load_each_request_runs_alone_and_at_once(opened):
         assert await answer(hub.method(Batches.sizes)) == [1] * 10
 
 
-async def test_a_worker_that_becomes_free_takes_what_waits(opened, all_of):
-    async with opened() as hub:
+async def test_a_worker_that_becomes_free_takes_what_waits(opened_either, all_of):
+    async with opened_either() as hub:
         calls = await all_of(hub, range(20), hub=hub)
         assert [call.result for call in calls] == [x * x for x in range(20)]
         assert await answer(hub.method(Batches.batches)) == [[*range(8)], [*range(8, 16)], [16, 17, 18, 19]]
@@ -236,8 +246,8 @@ async def test_another_number_of_results_is_a_mismatch_for_all(opened, all_of, m
                 assert isinstance(call.error, TypeError)
 
 
-async def test_what_cannot_be_opened_or_brought_back_hurts_its_own_request_only(opened, all_of):
-    async with opened() as hub:
+async def test_what_cannot_be_opened_or_brought_back_hurts_its_own_request_only(opened_either, all_of):
+    async with opened_either() as hub:
         calls = await all_of(hub, [1, Unloadable(), 3], hub=hub)
         assert [call.result for call in calls] == [1, None, 9]
         assert isinstance(calls[1].error, gibbs.RemoteError)
@@ -260,8 +270,8 @@ async def test_more_than_one_item_is_refused_in_words_and_the_others_are_answere
         assert str(wrong.error) == "__call__() is batched: it takes one item, and nothing else"
 
 
-async def test_a_crash_is_an_error_of_all_that_had_begun(opened, all_of):
-    async with opened() as hub:
+async def test_a_crash_is_an_error_of_all_that_had_begun(opened_either, all_of):
+    async with opened_either() as hub:
         calls = await all_of(hub.method(Batches.dies), range(3), hub=hub)
         assert all(isinstance(call.error, gibbs.WorkerCrashed) and call.error.may_have_run for call in calls)
         assert hub.statistics().crashed == 3
@@ -323,8 +333,8 @@ async def test_what_a_batch_was_lent_is_free_when_it_was_interrupted(launcher, h
 # ------------------------------------------------------------------------------------------------------- those who leave
 
 
-async def test_one_that_leaves_before_its_batch_begins_is_not_in_it(opened, heard, start, tmp_path):
-    async with opened() as hub:
+async def test_one_that_leaves_before_its_batch_begins_is_not_in_it(opened_either, heard, start, tmp_path):
+    async with opened_either() as hub:
         release = await hold(hub, heard, start, tmp_path)
         calls = await in_line(hub, start, [(hub, x) for x in range(4)])
         await calls[1].cancel()
@@ -334,11 +344,11 @@ async def test_one_that_leaves_before_its_batch_begins_is_not_in_it(opened, hear
         assert await answer(hub.method(Batches.batches)) == [[0, 2, 3]]
 
 
-async def test_one_that_leaves_a_batch_that_runs_hurts_nobody(opened, heard, start, tmp_path):
+async def test_one_that_leaves_a_batch_that_runs_hurts_nobody(opened_either, heard, start, tmp_path):
     for model in (Batches, Bears):
         folder = tmp_path / model.__name__
         folder.mkdir()
-        async with opened(model) as hub:
+        async with opened_either(model) as hub:
             before = hub.statistics().pids
             times = heard.lines.count("holds") + 1
             release = await hold(hub, heard, start, folder, times)
@@ -358,8 +368,8 @@ async def test_one_that_leaves_a_batch_that_runs_hurts_nobody(opened, heard, sta
             assert hub.statistics().cancelled == 1
 
 
-async def test_a_batch_is_interrupted_when_all_have_left(opened, heard, start, tmp_path):
-    async with opened(Bears) as hub:
+async def test_a_batch_is_interrupted_when_all_have_left(opened_either, heard, start, tmp_path):
+    async with opened_either(Bears) as hub:
         before = hub.statistics().pids
         release = await hold(hub, heard, start, tmp_path)
         calls = [start(hub.method(Batches.blocks), x) for x in range(3)]
@@ -378,8 +388,8 @@ async def test_a_batch_is_interrupted_when_all_have_left(opened, heard, start, t
         assert hub.statistics().killed == 0
 
 
-async def test_a_batch_that_may_not_be_interrupted_is_killed_when_all_have_left(opened, heard, start, tmp_path):
-    async with opened() as hub:
+async def test_a_batch_that_may_not_be_interrupted_is_killed_when_all_have_left(opened_either, heard, start, tmp_path):
+    async with opened_either() as hub:
         before = hub.statistics().pids
         release = await hold(hub, heard, start, tmp_path)
         calls = [start(hub.method(Batches.blocks), x) for x in range(2)]
@@ -392,8 +402,10 @@ async def test_a_batch_that_may_not_be_interrupted_is_killed_when_all_have_left(
         assert hub.statistics().pids != before
 
 
-async def test_with_abandon_on_cancel_false_the_last_to_leave_waits_for_the_worker(opened, heard, start, tmp_path):
-    async with opened(Bears, abandon_on_cancel=False) as hub:
+async def test_with_abandon_on_cancel_false_the_last_to_leave_waits_for_the_worker(
+    opened_either, heard, start, tmp_path
+):
+    async with opened_either(Bears, abandon_on_cancel=False) as hub:
         release = await hold(hub, heard, start, tmp_path)
         calls = [start(hub.method(Batches.blocks), x) for x in range(2)]
         await until(lambda: hub.statistics().queued == 2)

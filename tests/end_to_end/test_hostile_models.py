@@ -24,6 +24,8 @@ import pytest
 import gibbs
 from gibbs._wire.messages import ANSWER
 
+pytestmark = pytest.mark.in_turn  # it is the worker's doing, and the same on every loop
+
 CALLS = gibbs.function(operator.call)  # a model that does what it is told: `request(f, *args)` is f(*args) in a worker
 
 

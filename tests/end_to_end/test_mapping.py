@@ -119,8 +119,8 @@ async def test_memory_is_bounded_by_the_limit(launcher):
                 tracemalloc.stop()
 
 
-async def test_an_exception_comes_in_its_items_place_and_the_reader_may_go_on(either_launcher, source):
-    async with gibbs.open_hub(Squares, workers=2, launcher=either_launcher) as hub:
+async def test_an_exception_comes_in_its_items_place_and_the_reader_may_go_on(launcher, source):
+    async with gibbs.open_hub(Squares, workers=2, launcher=launcher) as hub:
         async with hub.map(source([1, -2, threading.Lock(), 4])) as results:
             assert await anext(results) == 1
             with pytest.raises(ValueError, match="-2 is below zero"):
@@ -172,9 +172,9 @@ async def test_leaving_withdraws_what_is_on_its_way(either_launcher, heard, sour
         assert hub.statistics().pids == before
 
 
-async def test_with_abandon_on_cancel_false_leaving_waits_for_the_workers(either_launcher, heard):
+async def test_with_abandon_on_cancel_false_leaving_waits_for_the_workers(launcher, heard):
     async with gibbs.open_hub(
-        Blocked, workers=2, launcher=either_launcher, cancel_grace=WATCHDOG, abandon_on_cancel=False
+        Blocked, workers=2, launcher=launcher, cancel_grace=WATCHDOG, abandon_on_cancel=False
     ) as hub:
         with anyio.fail_after(WATCHDOG):
             async with hub.map(["sleep"] * 4):
@@ -182,7 +182,7 @@ async def test_with_abandon_on_cancel_false_leaving_waits_for_the_workers(either
         assert is_settled(hub)
 
 
-async def test_an_async_source_is_read_no_more_when_the_block_is_left(either_launcher, heard):
+async def test_an_async_source_is_read_no_more_when_the_block_is_left(launcher, heard):
     read_so_far = 0
 
     async def sleeps():
@@ -193,7 +193,7 @@ async def test_an_async_source_is_read_no_more_when_the_block_is_left(either_lau
             await checkpoint()
 
     async with gibbs.open_hub(
-        Blocked, workers=1, launcher=either_launcher, cancel_grace=WATCHDOG, abandon_on_cancel=False
+        Blocked, workers=1, launcher=launcher, cancel_grace=WATCHDOG, abandon_on_cancel=False
     ) as hub:
         with anyio.fail_after(WATCHDOG):
             async with hub.map(sleeps(), limit=3):
@@ -262,8 +262,8 @@ async def test_two_maps_share_a_short_line(launcher, source):
         assert found == {"one": [x * x for x in range(100)]}
 
 
-async def test_a_cancelled_reader_leaves_nothing(either_launcher, heard, source):
-    async with gibbs.open_hub(Blocked, workers=1, launcher=either_launcher, cancel_grace=WATCHDOG) as hub:
+async def test_a_cancelled_reader_leaves_nothing(launcher, heard, source):
+    async with gibbs.open_hub(Blocked, workers=1, launcher=launcher, cancel_grace=WATCHDOG) as hub:
         with anyio.move_on_after(0.05) as scope:
             await read(hub.map(source(itertools.repeat("sleep"))))
         assert scope.cancelled_caught

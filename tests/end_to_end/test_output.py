@@ -16,6 +16,8 @@ import gibbs
 from gibbs._parent.output import Output
 from gibbs._parent.usable_cpus import usable_cpus
 
+pytestmark = pytest.mark.in_turn  # it is the worker's doing, and the same on every loop
+
 CALLS = gibbs.function(operator.call)  # a model that does what it is told: `request(f, *args)` is f(*args) in a worker
 
 

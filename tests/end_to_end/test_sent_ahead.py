@@ -330,6 +330,7 @@ def judge(found, ran, *, killers=()):
 
 @quickly
 @pytest.mark.slow
+@pytest.mark.in_turn
 async def test_calls_that_kill_their_worker_under_load_cost_themselves_only(opened, ran):
     killers = {*range(7, 400, 20)}
     async with opened(workers=3) as hub:
@@ -343,6 +344,7 @@ async def test_calls_that_kill_their_worker_under_load_cost_themselves_only(open
 
 @quickly
 @pytest.mark.slow
+@pytest.mark.in_turn
 async def test_a_worker_that_is_killed_under_load_costs_at_most_what_it_had_begun(opened, ran):
     """One death at a time: of two, the second may hit who was given back by the first."""
     policy = gibbs.RestartPolicy(max_failures=math.inf)

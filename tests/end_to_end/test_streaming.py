@@ -515,7 +515,8 @@ async def test_a_block_that_is_left_by_another_task_ends_the_wait_of_its_reader(
 
 async def test_a_closed_hub_and_a_full_one_refuse_on_entering(launcher, heard):
     async with gibbs.open_hub(Yields, workers=1, launcher=launcher, max_pending=0) as hub:
-        async with hub.method(Yields.says).stream(10):
+        async with hub.using(buffer=1).method(Yields.says).stream(10):
+            await heard.line("0")
             with pytest.raises(gibbs.HubOverloaded):
                 await read(hub.stream(3))
     with pytest.raises(gibbs.HubClosed):

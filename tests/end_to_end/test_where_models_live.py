@@ -25,7 +25,7 @@ import pytest
 import gibbs
 from tests.end_to_end import models_beside
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60), pytest.mark.in_turn]  # no loop has a part in it
 
 PATIENCE = 40  # seconds
 LOOPS = ["asyncio", "uvloop", "trio"]
