@@ -338,7 +338,7 @@ class Dispatcher:
         """Something about this seat is different: settle what it does next, and offer its room."""
         orders: list[Order] = []
         unwanted = seat.unwanted
-        if seat.state is _INTERRUPTING and (unwanted is None or not (seat.together or unwanted.link_id == seat.target)):
+        if seat.state is _INTERRUPTING and (unwanted is None or unwanted.link_id != seat.target):
             seat.move(SeatMove.UNWIND)
         if seat.state is _SERVING and unwanted is not None:
             seat.move(SeatMove.INTERRUPT)

@@ -22,7 +22,7 @@ class Send(NamedTuple):
 
 
 class Interrupt(NamedTuple):
-    """Clean up the abandoned request at the seat's head: `how` is one of "interrupt" and "kill".
+    """Clean up the abandoned request at the seat's head, or the call that ends with this one: `how` is one of "interrupt" and "kill".
 
     A stream is closed where its generator yields. That is asked of the worker in any case, and `how` says what happens to one
     that does not come to a yield: "interrupt", "close" (it has so long as an interrupted one, and is not interrupted), "finish" (it

@@ -69,7 +69,7 @@ class Seat:
     the state is SERVING, INTERRUPTING or DYING. An entry whose ticket has ended is *abandoned*: the worker may still run it.
     `together` says that all of it is one call, to which nothing is added. `recalled` are the ids of this worker that were taken
     back and that it has not read, and skipped, yet; while there are any, nothing is added. While the state is INTERRUPTING, the
-    head is abandoned and `target` is its id, or that of another of the same call, which is over by now. `last_link_id` only
+    head is abandoned and `target` is its id; of several that are one call, the last one's. `last_link_id` only
     grows, also across incarnations, so no id is ever used twice.
     """
 
@@ -135,12 +135,14 @@ class Seat:
     def unwanted(self) -> Ticket | None:
         """The abandoned request at the head that must be cleaned up before the seat is of use again, or None.
 
-        Of several that are one call, the first of those that are held, when all are abandoned.
+        Of several that are one call the last, when all are abandoned: it is the last to be over.
         """
         for head in self.held.values():
             if not head.ended or (self.together and not all(ticket.ended for ticket in self.held.values())):
                 return None
-            return None if head.flow is None and self.cleaning_of(head) == "finish" else head
+            if head.flow is None and self.cleaning_of(head) == "finish":
+                return None
+            return next(reversed(self.held.values())) if self.together else head
         return None
 
     def __repr__(self) -> str:

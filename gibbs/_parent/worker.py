@@ -183,7 +183,7 @@ class Worker:
         that stopped taking its message has no longer.
         """
         link_id, how = order.link_id, order.how
-        for one in [*reversed(self._seat.held)] if self._seat.together else [link_id]:  # in band each is told by itself
+        for one in [*self._seat.held] if self._seat.together else [link_id]:  # in band each is told by itself
             self.link.aim(one, interrupt=how == "interrupt")
         ticket = self._seat.held.get(link_id)
         if ticket is not None and ticket.flow is not None:

@@ -80,21 +80,27 @@ class Batcher:
         if not members:
             return
         letters.reverse()
-        unwanted = not self._interruptibly(members, lambda: self._open(members, letters))
-        shares = [[member for member in members if member.error is not None], *self._shares(members)]
+        if not self._interruptibly(members, lambda: self._open(members, letters), members[-1].link_id):
+            yield from ((SKIPPED, member.link_id, b"") for member in members)
+            return
+        shares = list(self._shares(members))
+        for member in members:
+            if member.error is not None:
+                yield self._answer(member)
+        last = members[-1].link_id
+        wanted = True
         for share in shares:
-            if share and share[0].error is None:
-                unwanted = unwanted or not self._interruptibly(share, partial(self._run, share))
+            wanted = wanted and self._interruptibly(share, partial(self._run, share), last)
             for member in share:
-                yield (SKIPPED, member.link_id, b"") if unwanted else self._answer(member)
+                yield self._answer(member) if wanted else (SKIPPED, member.link_id, b"")
 
-    def _interruptibly(self, members: list[_Member], work: Callable[[], None]) -> bool:
-        """Do it. False: it was interrupted, since nobody waits for any of those that are not answered yet."""
+    def _interruptibly(self, members: list[_Member], work: Callable[[], None], last: int) -> bool:
+        """Do it. False: it was interrupted, since nobody waits for any of those that are not answered yet, `last` among them."""
         interrupter = self._interrupter
         try:
             # As in `Service.answer`: the inner block ends the interruptible part, the outer one catches what comes before that.
             try:
-                interrupter.begin(members[0].link_id, members[-1].link_id)
+                interrupter.begin(members[0].link_id, last)
                 work()
             finally:
                 interrupter.end()

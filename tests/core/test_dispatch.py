@@ -822,7 +822,7 @@ def test_a_call_is_interrupted_when_the_last_of_its_callers_has_left():
     for ticket in tickets[1:3]:
         assert dispatcher.withdraw(ticket) == [Recall(seat)]
         assert dispatcher.given_back(seat, []) == []
-    assert dispatcher.withdraw(tickets[3]) == [Interrupt(seat, 2, "interrupt"), Recall(seat)]
+    assert dispatcher.withdraw(tickets[3]) == [Interrupt(seat, 4, "interrupt"), Recall(seat)]
     for link_id in (2, 3):
         assert dispatcher.skipped(seat, link_id) == []
     assert dispatcher.skipped(seat, 4) == []
@@ -845,7 +845,7 @@ def test_callers_who_ask_for_different_ends_get_the_gentlest_for_the_work(asked,
     orders = []
     for ticket in tickets:
         orders = dispatcher.withdraw(ticket)
-    assert orders == ([Interrupt(seat, 2, how), Recall(seat)] if how != "finish" else [Recall(seat)])
+    assert orders == ([Interrupt(seat, 3, how), Recall(seat)] if how != "finish" else [Recall(seat)])
 
 
 def test_of_a_batch_that_is_recalled_before_it_began_those_that_live_wait_again():

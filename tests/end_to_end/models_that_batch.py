@@ -123,6 +123,13 @@ class Batches:
             wait_for_file(Path(path))
         return paths
 
+    @gibbs.batched(max_size=2, size_of=lambda item: 2)
+    def blocks_one_by_one(self, items):
+        """Each in a call of its own; those that are "free" do not block."""
+        if items != ["free"]:
+            self.blocks("x")
+        return items
+
     @gibbs.batched(max_size=8, size_of=lambda item: None)
     def unmeasurable(self, items):
         return items

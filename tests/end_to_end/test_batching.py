@@ -385,7 +385,26 @@ async def test_a_batch_is_interrupted_when_all_have_left(opened_either, heard, s
         await until(lambda: is_settled(hub))
         assert await answer(hub, 3) == 9
         assert hub.statistics().pids == before
-        assert hub.statistics().killed == 0
+        assert (hub.statistics().interrupted, hub.statistics().killed) == (1, 0)
+
+
+async def test_the_second_call_of_a_batch_is_interrupted_too(opened_either, heard, start, tmp_path):
+    """What is left of a batch, when the first of its calls is over, has nobody any more."""
+    async with opened_either(Bears) as hub:
+        before = hub.statistics().pids
+        one_by_one = hub.method(Batches.blocks_one_by_one)
+        release = await hold(hub, heard, start, tmp_path)
+        free, blocks = await in_line(hub, start, [(one_by_one, "free"), (one_by_one, "blocks")])
+        await release()
+        await heard.line("blocks")
+        await free.end()
+        assert free.result == "free"
+        await blocks.cancel()
+        with anyio.fail_after(WATCHDOG):
+            await heard.line("interrupted")
+        await until(lambda: is_settled(hub))
+        assert hub.statistics().pids == before
+        assert (hub.statistics().interrupted, hub.statistics().killed) == (1, 0)
 
 
 async def test_a_batch_that_may_not_be_interrupted_is_killed_when_all_have_left(opened_either, heard, start, tmp_path):

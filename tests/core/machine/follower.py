@@ -50,8 +50,7 @@ class Follower:
         """All of one list, but for its recalls: whose they are."""
         recalls = []
         for place in self.places:
-            over = place.to_clean_up != place.target and not (place.together and place.to_clean_up is not None)
-            if place.state == "interrupting" and over:
+            if place.state == "interrupting" and place.to_clean_up != place.target:
                 place.state = "serving"
         before: Order | None = None
         for order in orders:

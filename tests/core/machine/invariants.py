@@ -70,9 +70,7 @@ class AfterEachStep(RuleBasedStateMachine):
             assert seat.has_room == place.could_take(FRESH)
             assert not (seat.held or seat.recalled) or seat.state in ("serving", "interrupting", "dying")
             assert seat.last_link_id == max(place.ids, default=0)
-            if seat.state == "interrupting":
-                assert seat.target == place.target
-                assert place.to_clean_up == place.target or (place.together and place.to_clean_up is not None)
+            assert (seat.state == "interrupting") <= (place.to_clean_up == place.target == seat.target)
 
     @invariant()
     def what_was_recalled_is_what_was_sent_last(self):

@@ -164,7 +164,7 @@ class Place:
             return None
         for link_id, head in self.held.items():
             if self.together:
-                return link_id if self.cleaning_of(head) != "finish" else None
+                return max(self.held) if self.cleaning_of(head) != "finish" else None
             runs_out = not head.window and (head.on_cancel or self.on_cancel) == "finish"
             return link_id if not head.live and not runs_out else None
         return None
