@@ -1,8 +1,9 @@
 """Run a generator and send what it yields: as much as its reader has room for, and several items at once where they come quickly.
 
 Knows credit and time. Each item is closed by the voice when it is yielded, so a later change of it is not seen; but those that cannot
-change, and are small, are closed together, when they leave. Promises that the generator is closed on every way out, so that its `finally` has run when the request is over; that it is
-interrupted in its own code only; and that no item waits for the next one for more than a moment.
+change, and are small, are closed together, when they leave. Promises that the generator is closed on every way out, so that its
+`finally` has run when the request is over; that it is interrupted in its own code only; and that no item waits for the next one for
+more than a moment.
 
 Items that come at once are held back, to leave in one piece. The generator may take long over the next one all the same, so a thread
 sends what is held when a moment is over. It is started by the first item that is held, and sleeps while none is.
