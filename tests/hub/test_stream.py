@@ -74,15 +74,15 @@ async def test_credit_is_given_again_when_half_of_it_was_used_and_taken(by_hand,
 async def test_a_reader_that_does_not_read_gives_no_credit_and_is_told_of_the_end_last(by_hand, side):
     launcher = ScriptedLauncher(by_hand, side=side)
     async with gibbs.open_hub(Unused, workers=1, close_timeout=0.0, launcher=launcher) as hub:
-        async with hub.using(buffer=3).stream("x") as items:
+        async with hub.using(buffer=40).stream("x") as items:
             worker = launcher.worker()
-            link_id = await begin_stream(worker, 3)
-            await worker.give(link_id, 1, 2, 3)
+            link_id = await begin_stream(worker, 40)
+            await worker.give(link_id, *range(40))  # more than are given in a row
             await worker.fail(link_id, LookupError("the end"))
             while hub.statistics().running:
                 await anyio.sleep(0.001)
             assert hub.statistics().failed == 1
-            assert [await anext(items) for _ in range(3)] == [1, 2, 3]
+            assert [await anext(items) for _ in range(40)] == [*range(40)]
             with pytest.raises(LookupError, match="the end"):
                 await anext(items)
 
