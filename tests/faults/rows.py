@@ -95,7 +95,11 @@ DESCRIPTORS = [
         "makes_the_stream_nonblocking",
         dict.fromkeys(PHASES, REPLACED)
         | dict.fromkeys(("cancelled", "awaited"), SAID_SO_AND_DIED)
-        | {"idle": NextCall(ends=REPLACED), "closing": Closes()},
+        | {
+            "starting": "its READY and its end come at once, and which of them the hub hears first is chance",
+            "idle": NextCall(ends=REPLACED),
+            "closing": Closes(),
+        },
     ),
 ]
 
