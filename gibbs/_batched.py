@@ -6,6 +6,8 @@ directly, takes one item, so that a model is used in a plain program as its hub'
 
 from __future__ import annotations
 
+from types import FunctionType
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +68,6 @@ class Failed:
         return f"gibbs.Failed({self.error!r})"
 
 
-_FunctionType = type(lambda: None)
 _BATCH = "__gibbs_batch__"  # what the decorator leaves on a function
 _NOT_PLAIN = 0x20 | 0x80 | 0x100 | 0x200  # generators, coroutines, and what is both
 
@@ -110,12 +111,12 @@ def batches_of(model: Any) -> dict[str, Batch]:
 def _told_of(f: Any) -> Batch | None:
     if isinstance(f, staticmethod | classmethod):
         f = f.__func__
-    return f.__dict__.get(_BATCH) if isinstance(f, _FunctionType) else None
+    return f.__dict__.get(_BATCH) if isinstance(f, FunctionType) else None
 
 
 def batch_of(model: Any, method: str) -> tuple[Callable[[list[Any]], Any], Batch]:
     """The undecorated method of a model, bound to it, and what its decorator was told. Raises AttributeError if it has none."""
-    one = getattr(model, method) if method else model if isinstance(model, _FunctionType) else type(model).__call__
+    one = getattr(model, method) if method else model if isinstance(model, FunctionType) else type(model).__call__
     batch: Batch = getattr(one, _BATCH)
     owner = getattr(one, "__self__", None) if method else model if one is not model else None
     return (batch.function if owner is None else batch.function.__get__(owner)), batch
@@ -194,7 +195,7 @@ else:
             raise ValueError(f"on_error must be 'fail' or 'split', not {on_error!r}")
 
         def decorate(f):
-            if not isinstance(f, _FunctionType) or f.__code__.co_flags & _NOT_PLAIN:
+            if not isinstance(f, FunctionType) or f.__code__.co_flags & _NOT_PLAIN:
                 raise TypeError(f"gibbs.batched() is for plain functions that take a list and return one, not {f!r}")
 
             def one(*args):

@@ -89,8 +89,7 @@ class Calls(Generic[M_co]):
 
         Leaving the block early, in whatever way, closes the generator where it yields: its `finally` runs, and the worker is kept.
         Until it comes to a yield it is interrupted if `on_cancel` and the model say so; otherwise its worker is killed if it
-        takes longer than `cancel_grace` seconds, or with on_cancel="finish" never. Where Python's own rule ends a generator with
-        GeneratorExit, so does this.
+        takes longer than `cancel_grace` seconds, or with on_cancel="finish" never.
 
         Raises:
             TypeError: on entering: the model is no generator, and `request` is its verb.
@@ -124,8 +123,8 @@ class Calls(Generic[M_co]):
     ) -> Results[R]:
         """What the model makes of each item of a source, in one task: `limit` items at most are anywhere on the way.
 
-        The source is read as room appears, so it may be endless, and memory is bounded by `limit`. What becomes of an item is told in its place: its exception is raised there, and a reader
-        who catches it may go on.
+        The source is read as room appears, so it may be endless, and memory is bounded by `limit`. What becomes of an item is told in
+        its place: its exception is raised there, and a reader who catches it may go on.
 
         Args:
             source: an iterable, which is read in the task of the reader, or an async one, which is read in a task beside; if that
@@ -141,7 +140,7 @@ class Calls(Generic[M_co]):
             anyio.ClosedResourceError: the block was left.
 
         Cancellation:
-            Entering is a checkpoint, and so is the iteration when there is no result, and at least once in 17 results. Cancelled there it
+            Entering is a checkpoint, and so is the iteration when there is no result, and at least once in 16 results. Cancelled there it
             has lost none: the next one comes next. Leaving the block withdraws what is on its way, as a cancelled request is.
 
         Example:

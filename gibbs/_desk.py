@@ -84,7 +84,7 @@ class Desk:
             if ticket.state is TicketState.REFUSED:
                 await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
         except BaseException:
-            await self.leave(ticket, options)
+            await self.leave(options, ticket)
             raise
         finally:
             self.settle(ticket)
@@ -110,19 +110,13 @@ class Desk:
         crew = self.crew
         return not self._is_bounded or crew.dispatcher.has_room(crew.options.max_pending)
 
-    async def leave_all(self, tickets: list[Ticket], options: CallOptions) -> None:
-        """As `leave`, of several."""
+    async def leave(self, options: CallOptions, *tickets: Ticket) -> None:
+        """Nobody waits for their ends any more. Returns at once, or when no worker has to do with them."""
         for ticket in tickets:
             self._withdraw(ticket)
-        if not options.abandon_on_cancel:
-            for ticket in tickets:
+        for ticket in tickets:
+            if not options.abandon_on_cancel and ticket.seat is not None:
                 await self._released(ticket)
-
-    async def leave(self, ticket: Ticket, options: CallOptions) -> None:
-        """Nobody waits for its end any more. Returns at once, or when no worker has to do with it."""
-        self._withdraw(ticket)
-        if not options.abandon_on_cancel and ticket.seat is not None:
-            await self._released(ticket)
 
     def settle(self, ticket: Ticket) -> None:
         """It has ended, and is never sent again; whoever keeps the exception keeps the frame that knows it."""

@@ -248,7 +248,7 @@ class Results(Generic[R_co]):
         try:
             for ticket in left:
                 ticket.wake = None
-            await self._desk.leave_all(left, self._options)
+            await self._desk.leave(self._options, *left)
         finally:
             for ticket in left:
                 self._desk.settle(ticket)

@@ -130,7 +130,7 @@ class Stream(Generic[T_co]):
         ticket, self._ticket = self._ticket, None
         assert ticket is not None
         try:
-            await self._desk.leave(ticket, self._options)
+            await self._desk.leave(self._options, ticket)
         finally:
             self._flow.runs.clear()
             self._run.clear()

@@ -11,8 +11,8 @@ by a `Recall` that is answered with `given_back`: when a call takes long, or whe
 Invariants, checked by a state machine after every verb: each live ticket is in exactly one place, the queue or one seat's
 `held`; nothing is assigned to a seat that is not SERVING, that holds its `window` or that has not read what was recalled;
 while a ticket is queued, no seat could take the first of the queue, or enough is sent ahead; no seat is INTERRUPTING with
-nothing to interrupt; no abandoned request waits for its turn unless a Recall was ordered; first come, first served; a ticket
-ends once; after `close` none is live.
+nothing to interrupt; no abandoned request waits for its turn unless a Recall was ordered; first come, first served, but those that
+can run in one call with the first of the queue come along; a ticket ends once; after `close` none is live.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Dispatcher:
         self._arrivals = 0
         self._live = 0  # tickets that have not ended
         self._ahead = 0  # tickets that some seat holds behind another
-        self.groups: tuple[Group, ...] = ()  # those whose requests may wait for company
         self._enough = enough  # of those, that quick seats do not run dry
+        self.groups: tuple[Group, ...] = ()  # those whose requests may wait for company
         self._roster = Roster()
 
     # ---- what the hub sees

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Flow:
     """What is on its way between the worker and the reader of a stream.
 
-    Invariants: while somebody waits for its end, `credit` + `here` + `taken` is `window`; none is ever negative. `here` is the items of `runs`, and those of the run that
-    the reader has begun and not taken yet. `wake` is called, once, when something arrives.
+    Invariants: while somebody waits for its end, `credit` + `here` + `taken` is `window`; none is ever negative. `here` is the items
+    of `runs`, and those of the run that the reader has begun and not taken yet. `wake` is called, once, when something arrives.
     """
 
     __slots__ = ("credit", "here", "runs", "taken", "wake", "window")

@@ -66,6 +66,20 @@ async def answer(calls, *args, **kwargs):
         return await calls.request(*args, **kwargs)
 
 
+async def read(block, at_most=None):
+    """What a stream, or a map, gives in its block, or the first of it."""
+    found = []
+    with anyio.fail_after(WATCHDOG):
+        async with block as each:
+            if at_most == 0:
+                return found
+            async for one in each:
+                found.append(one)
+                if len(found) == at_most:
+                    break
+    return found
+
+
 async def until(condition):
     """Wait for what nobody announces."""
     with anyio.fail_after(WATCHDOG):

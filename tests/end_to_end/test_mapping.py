@@ -12,7 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import gibbs
-from tests.end_to_end.callers import WATCHDOG, answer, is_settled, until
+from tests.end_to_end.callers import WATCHDOG, answer, is_settled, read, until
 from tests.end_to_end.models_that_batch import Batches
 from tests.end_to_end.models_that_block import Blocked
 
@@ -30,19 +30,6 @@ class Squares:
 
     def items(self, x):
         yield x
-
-
-async def read(results, at_most=None):
-    found = []
-    with anyio.fail_after(WATCHDOG):
-        async with results as each:
-            if at_most == 0:
-                return found
-            async for result in each:
-                found.append(result)
-                if len(found) == at_most:
-                    break
-    return found
 
 
 async def later(items):

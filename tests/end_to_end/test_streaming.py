@@ -11,23 +11,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import gibbs
-from tests.end_to_end.callers import WATCHDOG, answer, is_settled, until
+from tests.end_to_end.callers import WATCHDOG, answer, is_settled, read, until
 from tests.end_to_end.models_that_block import LONG
 from tests.end_to_end.models_that_yield import Bears, Yields
-
-
-async def read(stream, at_most=None):
-    """The items of a stream, or the first of them."""
-    found = []
-    with anyio.fail_after(WATCHDOG):
-        async with stream as items:
-            if at_most == 0:
-                return found
-            async for item in items:
-                found.append(item)
-                if len(found) == at_most:
-                    break
-    return found
 
 
 async def read_until_it_fails(stream):

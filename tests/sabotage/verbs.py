@@ -110,7 +110,7 @@ OF_VERBS = (
     Sabotage(
         "leave what a map has asked",
         "workers go on for ever over a source whose reader has left",
-        (Edit(MAP, "            await self._desk.leave_all(left, self._options)\n", "            pass\n"),),
+        (Edit(MAP, "            await self._desk.leave(self._options, *left)\n", "            pass\n"),),
         (REAL_MAPS + "test_leaving_withdraws_what_is_on_its_way",),
         timeout=60,
     ),
