@@ -9,8 +9,7 @@ here, where the caller waits; a body that cannot be opened hurts that caller alo
 from __future__ import annotations
 
 import math
-import os
-import threading
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -18,6 +17,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge, RemoteError
+from ._parent.home import Home
 from ._parent.insist import insist
 from ._parent.own import whole
 from ._parent.waiter import running_loop
@@ -52,11 +52,12 @@ class Desk:
         self._loads: Callable[[Any], Any] = letter.loads if results is None else _safely(results)
         self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
         self.loop = running_loop()
+        self.wake = crew.turns.wake
         self.submit = whole(self.submit)  # type: ignore[method-assign]  # once for each hub
+        self.submit_all = whole(self.submit_all)  # type: ignore[method-assign]
         self.grant = whole(self.grant)  # type: ignore[method-assign]
         self._withdraw = whole(self._withdraw)  # type: ignore[method-assign]
-        self._thread = threading.get_ident()
-        self._process = os.getpid()
+        self._home = Home()
 
     def __reduce__(self) -> str | tuple[Any, ...]:  # whatever view of the hub it is that somebody pickles
         raise TypeError(
@@ -78,9 +79,9 @@ class Desk:
             if ticket.seat is not None and ticket.seat.is_due:
                 await self._stay_awake(ticket)
             if not ticket.ended:
-                waiter = loop.new_waiter()
-                ticket.wake = waiter.wake
-                await waiter.wait()
+                ticket.waiter = loop.new_waiter()
+                ticket.wake = self.wake
+                await ticket.waiter
             if ticket.state is TicketState.REFUSED:
                 await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
         except BaseException:
@@ -99,16 +100,24 @@ class Desk:
         flow: Flow | None = None,
     ) -> Ticket:
         """What is asked, pickled, and not handed in yet: `check` comes before. Raises the pickler's own error, or MessageTooLarge."""
-        body = self._pack((method, args, kwargs))
+        body = self._dumps(
+            (method, args, kwargs)
+        )  # nobody but the ticket keeps it: that lets it go when its call has begun
+        if len(body) > self._longest:
+            raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
         groups = self.crew.groups
-        group = groups.get(method) if groups else None
-        return Ticket(body, on_cancel=options.on_cancel, flow=flow, group=group, created=self.loop.now())
+        return Ticket(body, options.on_cancel, flow, groups.get(method) if groups else None, self.loop.now())
 
     @property
     def has_room(self) -> bool:
         """Whether one more request would be taken."""
         crew = self.crew
         return not self._is_bounded or crew.dispatcher.has_room(crew.options.max_pending)
+
+    @property
+    def room(self) -> float:
+        """How many more requests would be taken, or one if it is more."""
+        return max(self.crew.options.max_pending - self.crew.dispatcher.waiting, int(self.has_room))
 
     async def leave(self, options: CallOptions, *tickets: Ticket) -> None:
         """Nobody waits for their ends any more. Returns at once, or when no worker has to do with them."""
@@ -123,13 +132,6 @@ class Desk:
         ticket.payload = b""
         if self.crew.closed is not None and not self.crew.dispatcher.live:
             self.crew.news.announce()
-
-    def _pack(self, call: tuple[str, tuple[Any, ...], dict[str, Any]]) -> bytes | Parcel:
-        """The arguments as they are now. Nobody but the ticket keeps them: it lets them go when its call has begun."""
-        body = self._dumps(call)
-        if len(body) > self._longest:
-            raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
-        return body
 
     async def _stay_awake(self, ticket: Ticket) -> None:
         """Let others run, and look for the answer, for a moment: to be woken takes longer than the call."""
@@ -148,6 +150,14 @@ class Desk:
             self.crew.carry_out(orders)
         elif ticket.group is not None and ticket.group.patience:
             self.crew.gathered.ring()
+
+    def submit_all(self, tickets: list[Ticket]) -> None:
+        """Hand in several, as one by one."""
+        if self._is_bounded or any(ticket.group is not None for ticket in tickets):
+            for ticket in tickets:
+                self.submit(ticket)
+        else:
+            self.crew.carry_out(self.crew.dispatcher.submit_all(tickets))
 
     def grant(self, ticket: Ticket) -> None:
         """The reader of a stream has taken so much that its worker should know."""
@@ -199,8 +209,8 @@ class Desk:
         async def wait() -> None:
             if ticket.seat is not None:
                 waiter = self.loop.new_waiter()  # anew each time: a native cancellation leaves a dead one
-                ticket.released = waiter.wake
-                await waiter.wait()
+                ticket.released = partial(self.loop.wake, waiter)
+                await waiter
 
         await insist(wait)
 
@@ -216,20 +226,22 @@ class Desk:
 
     def check_place(self) -> None:
         """Refuse a caller in another process or thread."""
-        if os.getpid() != self._process:
+        if self._home.is_here:
+            return
+        name = self.crew.options.name
+        if self._home.is_fork:
             raise RuntimeError(
-                f"the hub {self.crew.options.name!r} belongs to process {self._process}; this is a fork of it. "
-                f"Open a hub here"
+                f"the hub {name!r} belongs to process {self._home.process}; this is a fork of it. Open a hub here"
             )
-        if threading.get_ident() != self._thread:
-            raise RuntimeError(
-                f"the hub {self.crew.options.name!r} belongs to the event loop of another thread. From a thread that "
-                f"AnyIO started, use anyio.from_thread.run(hub.request, x)"
-            )
+        raise RuntimeError(
+            f"the hub {name!r} belongs to the event loop of another thread. From a thread that AnyIO started, use "
+            f"anyio.from_thread.run(hub.request, x)"
+        )
 
     def check(self, needed: str, method: str) -> None:
         """Refuse what cannot be asked, or cannot be asked here, or now."""
-        self.check_place()
+        if not self._home.is_here:
+            self.check_place()
         crew = self.crew
         if crew.closed is not None:
             raise crew.refusal()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -63,8 +62,8 @@ class Results(Generic[R_co]):
         self._pending: dict[Ticket, None] = {}
         self._exhausted = False  # the source, or its reading
         self._open = False
-        self._wake: Callable[[], None] | None = None  # the reader, who waits
-        self._room: Callable[[], None] | None = None  # who reads an async source, and waits
+        self._waiter: Any = None  # the reader's, while it waits
+        self._room: Any = None  # the waiter of who reads an async source, while that waits
         self._in_a_row = 0
         self._readers: TaskGroup | None = None
 
@@ -91,7 +90,7 @@ class Results(Generic[R_co]):
 
     async def __anext__(self) -> R_co:
         """The next result. An item's exception is raised in its place, and the iteration may be gone on with."""
-        if self._wake is not None:
+        if self._waiter is not None:
             raise anyio.BusyResourceError("reading from")
         while True:
             if not self._open:
@@ -107,7 +106,7 @@ class Results(Generic[R_co]):
         self._in_a_row += 1
         asked = self._line.popleft()
         if self._room is not None:
-            self._room()
+            self._desk.loop.wake(self._room)
         if isinstance(asked, BaseException):
             raise asked
         self._desk.settle(asked)
@@ -133,37 +132,43 @@ class Results(Generic[R_co]):
         if self._has_next():
             await checkpoint()
             return
-        waiter = self._desk.loop.new_waiter()
-        self._wake = waiter.wake
+        self._waiter = self._desk.loop.new_waiter()
         if self._ordered and self._line:
             first = self._line[0]
             assert not isinstance(first, BaseException), "it would have been given"
-            first.wake = waiter.wake  # of the others nobody wants to know yet
+            first.wake = self._tell  # of the others nobody wants to know yet
         try:
-            await waiter.wait()
+            await self._waiter
         finally:
-            self._wake = None
+            self._waiter = None
 
     # ---- the source
 
     def _read_more(self) -> None:
         """Hand in what there is room for, of a source that need not be waited for: some at once, or when nothing is on its way."""
-        assert self._iterator is not None
         on_their_way = len(self._line) + len(self._pending)
-        room = self._limit - on_their_way
-        if on_their_way and 8 * room < self._limit:
+        left = self._limit - on_their_way
+        if on_their_way and 8 * left < self._limit:
             return
+        while left > 0 and self._iterator is not None and self._has_room():
+            some = int(max(1, min(left, self._desk.room)))
+            left -= some
+            self._read(some, self._iterator)
+
+    def _read(self, count: int, source: Iterator[Any]) -> None:
+        """Hand in so many of the source, if there are."""
+        tickets: list[Ticket] = []
         try:
-            for _ in range(room):
-                if not self._has_room():
-                    return
-                self._hand_in(next(self._iterator))
+            for _ in range(count):
+                self._ask(next(source), tickets)
         except StopIteration:
             self._exhausted = True
             self._iterator = None
         except Exception as error:  # noqa: BLE001 - the source's own; it is told behind the items before it
             self._end_with(error)
             self._iterator = None
+        finally:
+            self._desk.submit_all(tickets)
 
     async def _read_on(self, source: AsyncIterator[Any]) -> None:
         """Read an async source, as room appears, in a task beside."""
@@ -173,7 +178,10 @@ class Results(Generic[R_co]):
                     stack.push_async_callback(source.aclose)  # nobody else will
                 async for item in source:
                     await self._until(self._has_room)
-                    self._hand_in(item)
+                    if self._open:
+                        tickets: list[Ticket] = []
+                        self._ask(item, tickets)
+                        self._desk.submit_all(tickets)
                     await self._until(lambda: len(self._line) + len(self._pending) < self._limit)
             self._exhausted = True
         except anyio.get_cancelled_exc_class():
@@ -186,17 +194,15 @@ class Results(Generic[R_co]):
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Return when it is so; it is looked at when the reader has taken something."""
         while not condition():
-            waiter = self._desk.loop.new_waiter()
-            self._room = waiter.wake
-            await waiter.wait()
+            self._room = self._desk.loop.new_waiter()
+            await self._room
 
     def _has_room(self) -> bool:
         """Whether the hub takes one more item. While others fill its line, what is on its way already comes first."""
         return self._desk.has_room or not (self._line or self._pending)
 
-    def _hand_in(self, item: Any) -> None:
-        if not self._open:
-            return
+    def _ask(self, item: Any, tickets: list[Ticket]) -> None:
+        """Give the item its place; what is to be handed in for it is put to the others."""
         try:
             self._desk.check(PLAIN, self._method)
             ticket = self._desk.ticket(self._method, (item,), {}, self._options)
@@ -206,12 +212,12 @@ class Results(Generic[R_co]):
             return
         if self._ordered:
             if not self._line:
-                ticket.wake = self._wake  # of a reader who waits already
+                ticket.wake = self._tell  # a reader may wait already
             self._line.append(ticket)
         else:
             self._pending[ticket] = None
-            ticket.wake = partial(self._has_come, ticket)
-        self._desk.submit(ticket)
+            ticket.wake = self._has_come
+        tickets.append(ticket)
 
     def _end_with(self, error: BaseException) -> None:
         self._exhausted = True
@@ -223,10 +229,10 @@ class Results(Generic[R_co]):
         self._line.append(ticket)
         self._tell()
 
-    def _tell(self) -> None:
+    def _tell(self, _ticket: Ticket | None = None) -> None:
         """Wake the reader, if that has something to give or to learn."""
-        if self._wake is not None and (self._exhausted or not self._open or self._has_next()):
-            self._wake()
+        if self._waiter is not None and (self._exhausted or not self._open or self._has_next()):
+            self._desk.loop.wake(self._waiter)
 
     # ---- the end
 

@@ -7,6 +7,7 @@ reader who is cancelled has lost none.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -102,9 +103,11 @@ class Stream(Generic[T_co]):
             if self._flow.here or ticket.ended:
                 await checkpoint()
             else:
-                waiter = self._desk.loop.new_waiter()
-                ticket.wake = self._flow.wake = waiter.wake
-                await waiter.wait()
+                loop = self._desk.loop
+                ticket.waiter = loop.new_waiter()
+                ticket.wake = self._desk.wake
+                self._flow.wake = partial(loop.wake, ticket.waiter)
+                await ticket.waiter
             if not self._flow.here and ticket.state is TicketState.REFUSED:
                 await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
         finally:

@@ -142,6 +142,16 @@ class Dispatcher:
         self._queue.append(ticket)  # while others wait, no seat could take it either, or need not
         return []
 
+    def submit_all(self, tickets: Iterable[Ticket]) -> list[Order]:
+        """One caller asks for several, each of which may run alone: as many as a seat has room for are sent in one go."""
+        for ticket in tickets:
+            assert ticket.group is None
+            self._arrivals += 1
+            ticket.number = self._arrivals
+            self._live += 1
+            self._queue.append(ticket)
+        return self._assign()
+
     def ripen(self, now: float) -> list[Order]:
         """Time has passed: those that have waited for company for long enough wait for it no longer."""
         return self._ripe(*(group for group in self.groups if group.ripe_at <= now))

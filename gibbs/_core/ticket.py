@@ -115,24 +115,26 @@ class Ticket:
         "returned",
         "seat",
         "state",
+        "waiter",
         "wake",
     )
 
     def __init__(
         self,
         payload: Sized,
-        *,
         on_cancel: str | None = None,
         flow: Flow | None = None,
         group: Group | None = None,
-        wake: Callable[[], None] | None = None,
         created: float = 0.0,
+        *,
+        wake: Callable[[Ticket], None] | None = None,
     ) -> None:
         self.payload = payload
         self.on_cancel = on_cancel  # None: as the model of the seat that holds it says
         self.flow = flow  # None: it is a request, and has one answer
         self.group = group  # those that it may run together with
         self.wake = wake
+        self.waiter: Any = None  # who waits for its end, as `wake` knows them
         self.created = created
         self.number = 0  # arrival number, given by the dispatcher; the order of the queue
         self.state = TicketState.QUEUED
@@ -154,7 +156,7 @@ class Ticket:
             self.outcome = outcome
             wake, self.wake = self.wake, None
             if wake is not None:
-                wake()
+                wake(self)
 
     def __repr__(self) -> str:
         place = f" at seat {self.seat.index}" if self.seat is not None else ""

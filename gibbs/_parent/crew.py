@@ -24,8 +24,8 @@ from .._records import HubStatistics
 from .._wire.lender import Lender
 from .cleanups import Cleanups
 from .own import own
-from .readable import Turns
 from .supervisor import Supervisor
+from .turns import Turns
 from .waiter import Alarm, News
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..abc import WorkerProcess
-    from .readable import Readable, Turns
+    from .readable import Readable
+    from .turns import Turns
 
 Message: TypeAlias = tuple[int, int, bytes]
 

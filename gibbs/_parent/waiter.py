@@ -7,7 +7,7 @@ after a cancellation, or twice, is ignored.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import anyio
 from anyio.lowlevel import current_token
@@ -17,47 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
 
-class Waiter(Protocol):
-    """One task waits, anybody on the same loop wakes it."""
-
-    def wait(self) -> Awaitable[None]:
-        """Return once `wake` was called. One task only; cancellable."""
-        ...
-
-    def wake(self) -> None:
-        """Let the task go on. Does nothing if it does not wait any more."""
-        ...
-
-
-class AsyncioWaiter:
-    """The twin for asyncio and uvloop: a future of the loop."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._future: asyncio.Future[None] = loop.create_future()
-
-    def wait(self) -> asyncio.Future[None]:
-        return self._future
-
-    def wake(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-
-class _AtOnce:
-    """What is over before it is waited for."""
-
-    def __await__(self) -> Generator[None]:
-        return
-        yield
-
-
-_AT_ONCE = _AtOnce()
+Waiter: TypeAlias = "Awaitable[None]"
+"""What one task awaits, once, until `Loop.wake` is called with it; cancellable."""
 
 
 class TrioWaiter:
-    """The twin for Trio: the task itself is rescheduled.
+    """The twin for Trio: the task itself is rescheduled. The one for asyncio and uvloop is a future of the loop.
 
     Invariant: `_task` is set exactly while a task waits and may be rescheduled; a reschedule after an abort would be a crash.
     """
@@ -69,12 +34,10 @@ class TrioWaiter:
         self._task: Any = None
         self._woken = False
 
-    def wait(self) -> Awaitable[None]:
-        if self._woken:
-            return _AT_ONCE
-        self._task = self._lowlevel.current_task()
-        waiting: Awaitable[None] = self._lowlevel.wait_task_rescheduled(self._abort)
-        return waiting
+    def __await__(self) -> Generator[Any, Any, None]:
+        if not self._woken:
+            self._task = self._lowlevel.current_task()
+            yield from self._lowlevel.wait_task_rescheduled(self._abort).__await__()
 
     def _abort(self, _raise_cancel: object) -> Any:
         self._task = None
@@ -87,10 +50,16 @@ class TrioWaiter:
             self._lowlevel.reschedule(task)
 
 
+def _wake_future(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class Loop(NamedTuple):
     """What a request needs of the running event loop, found once: AnyIO looks for the loop in each of its functions."""
 
     new_waiter: Callable[[], Waiter]
+    wake: Callable[[Any], None]  # let the task that awaits this waiter go on, if it still does
     now: Callable[[], float]
     checkpoint_if_cancelled: Callable[[], Awaitable[None]]
 
@@ -100,11 +69,12 @@ def running_loop() -> Loop:
     token = current_token()
     native: Any = token.native_token
     if hasattr(native, "create_future"):
-        return Loop(partial(AsyncioWaiter, native), native.time, token.backend_class.checkpoint_if_cancelled)
+        return Loop(native.create_future, _wake_future, native.time, token.backend_class.checkpoint_if_cancelled)
     import trio
 
     now = trio.lowlevel.current_clock().current_time  # which `trio.current_time` asks, through two functions more
-    return Loop(partial(TrioWaiter, trio.lowlevel), now, trio.lowlevel.checkpoint_if_cancelled)
+    new_waiter = partial(TrioWaiter, trio.lowlevel)
+    return Loop(new_waiter, TrioWaiter.wake, now, trio.lowlevel.checkpoint_if_cancelled)
 
 
 class Alarm:

@@ -31,14 +31,14 @@ class NoItems(Exception):
 def share_of(item: object) -> int:
     """How many bytes of a payload it may take at most, if it may be in a run with others: it is small, and is then what it is now. Else 0."""
     kind = type(item)
+    if kind is int:
+        return _SOME if -_BIG < item < _BIG else 0  # type: ignore[operator]
     if kind is str:
         length = len(item)  # type: ignore[arg-type]
         return 4 * length + _SOME if length < _SHORT else 0
     if kind is bytes:
         length = len(item)  # type: ignore[arg-type]
         return length + _SOME if length < _SHORT else 0
-    if kind is int:
-        return _SOME if -_BIG < item < _BIG else 0  # type: ignore[operator]
     return _SOME if item is None or kind is float or kind is bool else 0
 
 

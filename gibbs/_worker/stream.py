@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from _thread import allocate_lock, start_new_thread
+from collections import deque
 from time import perf_counter_ns, sleep
 
 from .._wire.items import pack_items, share_of
@@ -39,7 +40,9 @@ _END: Any = object()  # what no generator yields
 class _Held:
     """Items that are to leave together.
 
-    Invariant: under `_lock`, `_runs` and behind them `_alike` are those of `_link_id` that were not sent; `_count` is how many.
+    Invariants: what was not sent is `_runs`, which only who has `_lock` looks at, and behind them `_alike`, to which the main thread
+    adds without it, since it would take as long as all the rest. `_count`, `_size` and `_since` are the main thread's: of what it
+    has put since it last sent, some of which the other thread may have sent.
     """
 
     __slots__ = (
@@ -62,45 +65,48 @@ class _Held:
         self._close = close
         self._lock = allocate_lock()
         self._runs: list[Run] = []
-        self._alike: list[Any] = []  # that may share a payload, which is not made yet
+        self._alike: deque[Any] = deque()  # that may share a payload, which is not made yet
         self._count = 0
         self._size = 0
-        self._link_id = 0
         self._since = 0
+        self._link_id = 0
         self._starts = True  # the thread, with the first item that waits for it
         self._watch = allocate_lock()  # free while there is something for the thread to look at
         self._watch.acquire()
         self._watched = False
 
-    def put(self, link_id: int, item: Any, body: bytes | None, size: int, now: int, *, most: int) -> bool:
+    def start(self, link_id: int) -> None:
+        """What is put from now on is of this stream. Nothing of another is left."""
+        self._link_id = link_id
+
+    def put(self, item: Any, body: bytes | None, size: int, now: int, most: int) -> bool:
         """One more, which may wait for others, as long as they are fewer than so many, not large, and not held for long.
 
         `body` is its payload; None: it may share one. Returns whether they have left.
         """
-        with self._lock:
-            if self._count and self._size + size > _MANY:
-                self._send()  # a message must not be longer than the hub takes
-            if not self._count:
-                self._link_id = link_id
-                self._since = now
-                self._size = 0
-            self._count += 1
-            self._size += size
-            if body is None:
-                self._alike.append(item)
-            else:
+        if not self._count:
+            self._since = now
+        elif self._size + size > _MANY:
+            self.send()  # a message must not be longer than the hub takes
+            self._since = now
+        self._count += 1
+        self._size += size
+        if body is None:
+            self._alike.append(item)
+        else:
+            with self._lock:
                 self._end_run()
                 self._runs.append((1, body))
-            if self._count >= most or self._size >= _MANY or now - self._since >= _MOMENT:
-                self._send()
-                return True
-            if not self._watched:
-                self.send_soon()
-            return False
+        if self._count >= most or self._size >= _MANY or now - self._since >= _MOMENT:
+            self.send()
+            return True
+        if not self._watched:
+            self.send_soon()
+        return False
 
     def _end_run(self) -> None:
-        if self._alike:
-            alike, self._alike = self._alike, []
+        alike = [self._alike.popleft() for _ in range(len(self._alike))]
+        if alike:
             self._runs.append((len(alike), self._close(alike)))
 
     def send_soon(self) -> None:
@@ -112,28 +118,30 @@ class _Held:
             start_new_thread(self._send_late, ())
 
     def send(self) -> None:
-        """Send them now."""
-        with self._lock:
-            self._send()
+        """Send them now. In the main thread."""
+        self._count = self._size = 0
+        self._send()
 
     def _send(self) -> None:
-        if self._count:
+        with self._lock:
             self._end_run()
-            self._channel.send(ITEMS, self._link_id, pack_items(self._runs))
-            self._runs = []
-            self._count = 0
+            if self._runs:
+                self._channel.send(ITEMS, self._link_id, pack_items(self._runs))
+                self._runs = []
 
     def drop(self) -> None:
         """Nobody reads them."""
+        self._count = self._size = 0
         with self._lock:
-            self._runs, self._alike, self._count = [], [], 0
+            self._alike.clear()
+            self._runs = []
 
     def _send_late(self) -> None:
         while True:
             self._watch.acquire()
             sleep(_LATE)
             self._watched = False  # first: what is added from now on asks again
-            self.send()
+            self._send()
 
 
 class Streamer:
@@ -155,16 +163,18 @@ class Streamer:
         Raises what the generator raises. Called in the interruptible part of a request, which is over when this is left.
         """
         interrupter, held, close_item = self._interrupter, self._held, self._voice.item
-        interrupter.pause()
+        pause, resume, put = interrupter.pause, interrupter.resume, held.put  # called for each item
+        pause()
+        held.start(link_id)
         try:
             credit = self._await_credit(link_id)
             # A part of the window at once: the reader takes one while the next is made.
             many = credit // 2
             last = 0
             while credit:
-                interrupter.resume()
+                resume()
                 item = next(generator, _END)
-                interrupter.pause()
+                pause()
                 if item is _END:
                     held.send()
                     return None
@@ -179,7 +189,7 @@ class Streamer:
                 credit -= 1
                 at_once = now - last < _AT_ONCE
                 last = now
-                if held.put(link_id, item, body, size, now, most=many if at_once and credit else 0):
+                if put(item, body, size, now, many if at_once and credit else 0):
                     if interrupter.is_unwanted(link_id):
                         break
                     if not credit:

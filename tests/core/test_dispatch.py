@@ -68,6 +68,19 @@ def test_until_it_is_measured_a_worker_holds_one_request_at_a_time_and_seats_may
     assert dispatcher.close()
 
 
+def test_several_at_once_are_sent_in_one_order_for_each_seat_and_the_rest_waits():
+    dispatcher, *_ = serving(2, window=10)
+    tickets = [Ticket(b"") for _ in range(25)]
+    sent = dispatcher.submit_all(tickets)
+    assert [(order.seat.index, order.link_id, order.tickets) for order in sent] == [
+        (1, 1, tickets[:10]),
+        (0, 1, tickets[10:20]),
+    ]
+    assert [ticket.number for ticket in tickets] == [*range(1, 26)]
+    assert (dispatcher.live, [ticket.state for ticket in tickets[20:]]) == (25, ["queued"] * 5)
+    assert dispatcher.submit_all([]) == []
+
+
 def test_the_seat_that_was_used_last_is_used_next_for_its_caches_are_warm():
     dispatcher, *_ = serving(3)
     first, second, third = (ticket.seat for ticket in submit(dispatcher, 3))

@@ -80,6 +80,11 @@ class DispatcherMachine(AfterEachStep):
         for _ in range(count):
             self.hub.submit(on_cancel, payload, window)
 
+    @precondition(lambda self: not self.hub.closed and self.hub.max_pending == math.inf)
+    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(0, 12), payload=PAYLOADS)
+    def submit_all(self, on_cancel, count, payload):
+        self.hub.submit_all(count, on_cancel, payload)
+
     @precondition(lambda self: not self.hub.closed and self.hub.companies)
     @rule(data=st.data(), on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS)
     def submit_in_company(self, data, on_cancel, count, payload):

@@ -50,7 +50,7 @@ def told(table):
 
 def ticket_that_is(state, woken=None):
     """By legal moves only."""
-    ticket = Ticket(b"payload", wake=woken and (lambda: woken.append(ticket.state)))
+    ticket = Ticket(b"payload", wake=woken and (lambda told: woken.append(told.state)))
     road = {
         TicketState.QUEUED: [],
         TicketState.SENT: [TicketMove.TAKE],
@@ -109,6 +109,7 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
         "ended": False,
         "on_cancel": None,
         "wake": None,
+        "waiter": None,
         "released": None,
         "created": 0.0,
         "flow": None,
@@ -180,7 +181,7 @@ def test_a_seat_moves_as_the_table_says_or_not_at_all(state, move):
 @pytest.mark.parametrize("state", sorted(ENDS))
 def test_who_waits_is_woken_once_and_after_the_outcome_is_there(state):
     seen = []
-    ticket = Ticket(b"", wake=lambda: seen.append((ticket.state, ticket.outcome)))
+    ticket = Ticket(b"", wake=lambda told: seen.append((told.state, told.outcome)))
     if TicketState(state) not in tickets.MOVES[TicketState.QUEUED].values():
         ticket.move(TicketMove.TAKE)
     move = next(move for move, to in tickets.MOVES[ticket.state].items() if to is state)

@@ -10,19 +10,18 @@ import pytest
 from anyio.abc import UNIXSocketStream
 
 from gibbs._parent.link import Link
-from gibbs._parent.readable import Turns
+from gibbs._parent.turns import SETTLED, Turns
 from gibbs._wire.frames import HEADER_SIZE, encode
 from gibbs._wire.messages import ANSWER, CALL
 
 
 @pytest.fixture
 async def ends():
-    """The link, the worker's end of its socket, and how many messages are told before others have their turn."""
+    """The link, and the worker's end of its socket."""
     here, there = socket.socketpair()
     there.setblocking(False)
     async with await UNIXSocketStream.from_socket(here) as stream:
-        turns = Turns()
-        yield Link(SimpleNamespace(stream=stream, side=None), turns, max_message=1 << 30), there, turns.most
+        yield Link(SimpleNamespace(stream=stream, side=None), Turns(), max_message=1 << 30), there
     there.close()
 
 
@@ -36,8 +35,8 @@ def arrived(there):
 
 async def test_what_is_sent_while_a_piece_is_told_leaves_when_all_of_it_is_told(ends):
     """To a worker that would wake for the first of it, work it off and sleep again, again and again."""
-    link, there, most = ends
-    count = 3 * most
+    link, there = ends
+    count = 3 * SETTLED
     told, left = [], []
 
     def hear(messages):

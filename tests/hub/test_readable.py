@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
 import anyio
 import pytest
 from anyio.lowlevel import current_token
 
-from gibbs._parent.readable import Turns
+from gibbs._core.ticket import Ticket
+from gibbs._parent.turns import SETTLED, Turns
+from gibbs._parent.waiter import running_loop
 
 
 class Ear:
@@ -21,6 +24,7 @@ class Ear:
         self.rest = b""
         self.at_once = 100
         self.turns = turns or Turns()
+        self.ends = None  # what is called for each byte
         self.readable = self.turns.listen_to(self.here, self.act)
 
     def act(self, at_most):
@@ -36,6 +40,9 @@ class Ear:
         if b"!" in piece:
             raise ValueError(piece)
         self.heard += piece
+        if self.ends is not None:
+            for _ in piece:
+                self.ends()
         return len(piece), bool(self.rest)
 
     async def hears(self, what):
@@ -120,7 +127,7 @@ async def test_many_sockets_of_one_hub_leave_others_their_turn_and_each_other_th
     """On Trio each is a task of its own, settles for itself, and can have its turn last in one pass and first in the next."""
     turns = Turns()
     ears = [Ear(turns) for _ in range(5)]
-    most = turns.most if hasattr(current_token().native_token, "create_future") else 2 * turns.most * len(ears)
+    most = SETTLED if hasattr(current_token().native_token, "create_future") else 2 * SETTLED * len(ears)
     settled, begun = [], []
     async with anyio.create_task_group() as tg:
         for ear in ears:
@@ -137,6 +144,90 @@ async def test_many_sockets_of_one_hub_leave_others_their_turn_and_each_other_th
         ear.there.close()
     assert 0 < max(settled) <= most
     assert begun.index(len(ears)) <= len(ears) + 2, "somebody waited for the end of another"
+
+
+async def test_callers_whose_answers_came_at_once_go_on_a_few_in_a_pass(ear):
+    loop, turns = running_loop(), ear.turns
+    went_on, by_pass = [], []
+
+    async def caller():
+        ticket = Ticket(b"")
+        ticket.waiter = loop.new_waiter()
+        waiting.append(ticket)
+        await ticket.waiter
+        went_on.append(len(ear.heard))
+
+    waiting: list[Ticket] = []
+    ear.ends = lambda: turns.wake(waiting.pop(0))
+    async with anyio.create_task_group() as tg:
+        for _ in range(SETTLED):
+            tg.start_soon(caller)
+        await anyio.wait_all_tasks_blocked()
+        tg.start_soon(ear.readable.listen)
+        ear.there.send(b"a" * SETTLED)
+        with anyio.fail_after(10):
+            while len(went_on) < SETTLED:
+                before = len(went_on)
+                await anyio.lowlevel.checkpoint()
+                by_pass.append(len(went_on) - before)
+        tg.cancel_scope.cancel()
+    assert went_on == [SETTLED] * SETTLED, "all was settled before"
+    assert max(by_pass) <= 2 * turns.most
+    assert sum(count > 0 for count in by_pass) >= SETTLED / (2 * turns.most)
+
+
+async def test_while_some_callers_have_not_gone_on_nothing_more_is_settled(ear):
+    loop, turns = running_loop(), ear.turns
+    woken = []
+    ear.ends = lambda: (turns.wake(SimpleNamespace(waiter=loop.new_waiter())), woken.append(len(ear.heard)))
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(ear.readable.listen)
+        await anyio.wait_all_tasks_blocked()
+        ear.there.send(b"a" * SETTLED)
+        await ear.hears(b"a" * SETTLED)
+        ear.there.send(b"b")
+        for _ in range(SETTLED // turns.most - 1):
+            assert len(ear.heard) == SETTLED
+            await anyio.lowlevel.checkpoint()
+        await ear.hears(b"a" * SETTLED + b"b")
+        tg.cancel_scope.cancel()
+
+
+async def test_callers_who_wait_for_their_turn_go_on_when_nobody_listens_any_more(ear):
+    loop, turns = running_loop(), ear.turns
+    went_on = []
+
+    async def caller():
+        ticket = Ticket(b"")
+        ticket.waiter = loop.new_waiter()
+        waiting.append(ticket)
+        await ticket.waiter
+        went_on.append(ticket)
+
+    waiting: list[Ticket] = []
+    ear.ends = lambda: turns.wake(waiting.pop(0))
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tg:
+            for _ in range(SETTLED):
+                tg.start_soon(caller)
+            await anyio.wait_all_tasks_blocked()
+            async with anyio.create_task_group() as listening:
+                listening.start_soon(ear.readable.listen)
+                ear.there.send(b"a" * SETTLED)
+                await ear.hears(b"a" * SETTLED)
+                listening.cancel_scope.cancel()
+    assert len(went_on) == SETTLED
+
+
+async def test_outside_of_a_turn_every_caller_goes_on_at_once(ear):
+    """A hub that closes, or loses a worker, has them all told."""
+    loop = running_loop()
+    waiters = [loop.new_waiter() for _ in range(SETTLED)]
+    for waiter in waiters:
+        ear.turns.wake(SimpleNamespace(waiter=waiter))
+    with anyio.fail_after(10):
+        for waiter in waiters:
+            await waiter
 
 
 @pytest.mark.parametrize("looked", [False, True], ids=["heard", "looked"])

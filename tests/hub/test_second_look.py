@@ -21,7 +21,7 @@ from trio.testing import MockClock
 
 import gibbs
 from gibbs._parent.link import Link
-from gibbs._parent.readable import Turns
+from gibbs._parent.turns import Turns
 from gibbs._wire import payload
 from gibbs._wire.frames import FrameError, encode
 from gibbs._wire.messages import ANSWER

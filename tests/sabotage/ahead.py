@@ -12,6 +12,7 @@ from tests.sabotage.parts import (
     READABLE,
     REAL_AHEAD_OF_TURN,
     SEAT,
+    TURNS,
     WORKER,
     Edit,
     Sabotage,
@@ -122,11 +123,18 @@ AHEAD = (
         (
             Edit(
                 DESK,
-                "            if not ticket.ended:\n                waiter",
-                "            if True:\n                waiter",
+                "            if not ticket.ended:\n                ticket.waiter",
+                "            if not ticket.ended or ticket.number == 2:\n                ticket.waiter",
             ),
         ),
         (AHEAD_OF_TURN + "test_an_answer_that_is_due_is_waited_for_awake",),
+        timeout=15,
+    ),
+    Sabotage(
+        "forget whose turn it was not",
+        "callers whose answers came together with many others wait for ever",
+        (Edit(TURNS, "return more or bool(self._put_off)", "return more"),),
+        ("tests/hub/test_readable.py::test_callers_whose_answers_came_at_once_go_on_a_few_in_a_pass",),
         timeout=15,
     ),
     Sabotage(

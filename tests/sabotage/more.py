@@ -11,6 +11,7 @@ from tests.sabotage.parts import (
     DESK,
     DISPATCH,
     ENDING,
+    HOME,
     HUB_CONTRACT,
     INTERRUPT,
     LIFELINE,
@@ -172,7 +173,10 @@ MORE = (
     Sabotage(
         "serve a fork of the program",
         "a forked copy of the program takes the answers of its parent, and kills its workers when it exits",
-        (Edit(DESK, "if os.getpid() != self._process:", "if False:"),),
+        (
+            Edit(HOME, "return bool(self._mark[0]) and ", "return "),
+            Edit(HOME, "return not self._mark[0]", "return False"),
+        ),
         (CRASHES + "test_a_forked_copy_of_the_program_cannot_use_the_hub_and_does_it_no_harm",),
     ),
     Sabotage(

@@ -9,6 +9,7 @@ core's. They are here as small as they can be, so that the core is driven as the
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -84,7 +85,7 @@ class PlainHub(Follower):
             on_cancel=on_cancel,
             flow=Flow(window) if window else None,
             group=company.group if company else None,
-            wake=lambda: self._count_wake(request),
+            wake=partial(self._wake_of, request),
             created=self.now,
         )
         waiting = self.waiting
@@ -110,6 +111,24 @@ class PlainHub(Follower):
         self._follow(self.dispatcher.submit(request.ticket, alone=request.may_not_wait))
         assert self.waiting <= max(waiting, self.max_pending), "it waits, and may not"
         assert must_be_sent <= (request.state == "sent") <= bool(could)
+
+    def submit_all(self, count: int, on_cancel: str | None, payload: bytes) -> None:
+        """Several at once of one caller: as one by one, but sent in as few orders as can be."""
+        assert not self.closed
+        assert math.inf == self.max_pending
+        if self.draining:
+            return
+        requests = [Request(len(self.requests) + n, on_cancel, None, payload) for n in range(1, count + 1)]
+        for request in requests:
+            request.ticket = Ticket(payload, on_cancel, created=self.now)
+            request.ticket.wake = partial(self._wake_of, request)
+        self.requests += requests
+        self.queue += requests
+        self._follow(self.dispatcher.submit_all([request.ticket for request in requests]))
+
+    def _wake_of(self, request: Request, ticket: Ticket) -> None:
+        assert ticket is request.ticket
+        self._count_wake(request)
 
     def withdraw(self, request: Request) -> None:
         if request.live:
