@@ -45,7 +45,7 @@ class Turns:
         self._left = math.inf  # callers who may go on in this pass
         self._going_on = False
         if hasattr(self._loop, "_run_once"):
-            self.most = 8
+            self.most = 6
         else:
             self.most = 20 if hasattr(self._loop, "create_future") else 10
 
