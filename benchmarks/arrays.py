@@ -152,7 +152,7 @@ def measure(loop: str, plan: Plan, record: Record) -> None:
 
 
 def main() -> int:
-    return program("arrays", "float64 and others there and back, 1 worker", measure, rounds=3)
+    return program("arrays", "float64 and others there and back, 1 worker", measure, rounds=5)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def measure(loop: str, plan: Plan, record: Record) -> None:
 
 
 def main() -> int:
-    return program("throughput", f"tiny requests, {WORKERS} workers, {IN_FLIGHT} in flight", measure, rounds=6)
+    return program("throughput", f"tiny requests, {WORKERS} workers, {IN_FLIGHT} in flight", measure, rounds=12)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ._worker.serve import serve as serve
@@ -16,11 +17,21 @@ __all__ = ["serve"]
 serve.__module__ = __name__
 
 
+def _give_way() -> None:
+    """Never take a CPU from others the moment that there is something to do: one of them is the hub, for whose loop others wait. Linux."""
+    try:
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except (AttributeError, OSError):  # another platform, or it is forbidden
+        pass
+
+
 def main() -> None:
     """Be the worker that the local launcher started: the arguments are descriptors and the pid of the hub's program."""
     import faulthandler
     from io import TextIOWrapper
 
+    _give_way()
     stream, page, claims, arguments, results, lifeline, parent = map(int, sys.argv[1:8])
     sys.argv[1:] = []
     if sys.stderr is not None:

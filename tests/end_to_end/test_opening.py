@@ -698,6 +698,19 @@ def test_a_bad_option_is_refused_with_its_value_before_any_process(options, erro
         gibbs.open_hub(Path(), workers=1)
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux")
+@pytest.mark.parametrize(("ours", "theirs"), [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")])
+async def test_a_worker_takes_no_cpu_from_others_the_moment_it_has_something_to_do(ours, theirs):
+    """It is for the kernel to say when, unless the program has said something of its own."""
+    before = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, getattr(os, ours), os.sched_param(0))
+        async with gibbs.open_hub(gibbs.function(os.sched_getscheduler), workers=1) as hub:
+            assert await hub.request(0) == getattr(os, theirs)
+    finally:
+        os.sched_setscheduler(0, before, os.sched_param(0))
+
+
 async def test_an_open_hub_logs_nothing(caplog):
     caplog.set_level(logging.DEBUG, logger="gibbs")
     async with gibbs.open_hub(Echo, workers=1) as hub:
