@@ -30,6 +30,8 @@ NAV = {
         "Cancelling": "cancelling.md",
         "Streams": "streams.md",
         "Batches": "batches.md",
+        "Who comes first": "options.md",
+        "What a model can ask": "models.md",
         "Many items": "maps.md",
         "Moving to gibbs": "moving.md",
         "Examples": "examples.md",

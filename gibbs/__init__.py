@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gibbs._errors import HubClosed as HubClosed
     from gibbs._errors import HubOverloaded as HubOverloaded
     from gibbs._errors import MessageTooLarge as MessageTooLarge
+    from gibbs._errors import PoisonRequest as PoisonRequest
     from gibbs._errors import RecursiveStart as RecursiveStart
     from gibbs._errors import RemoteError as RemoteError
     from gibbs._errors import RestartsExhausted as RestartsExhausted
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
     from gibbs._hub import Hub as Hub
     from gibbs._hub import open_hub as open_hub
     from gibbs._map import Results as Results
+    from gibbs._model import CurrentWorker as CurrentWorker
     from gibbs._model import Interrupted as Interrupted
+    from gibbs._model import cancelled as cancelled
+    from gibbs._model import checkpoint as checkpoint
+    from gibbs._model import current_worker as current_worker
     from gibbs._model import function as function
+    from gibbs._model import remaining as remaining
     from gibbs._model import uninterruptible as uninterruptible
     from gibbs._options import Safe as Safe
     from gibbs._parent.local import LocalLauncher as LocalLauncher
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchMismatch",
     "Calls",
+    "CurrentWorker",
     "Ending",
     "Endpoint",
     "Failed",
@@ -57,6 +64,7 @@ __all__ = [
     "LocalLauncher",
     "MessageTooLarge",
     "Origin",
+    "PoisonRequest",
     "RecursiveStart",
     "RemoteError",
     "RestartPolicy",
@@ -67,8 +75,12 @@ __all__ = [
     "WorkerCrashed",
     "WorkerStartFailed",
     "batched",
+    "cancelled",
+    "checkpoint",
+    "current_worker",
     "function",
     "open_hub",
+    "remaining",
     "uninterruptible",
 ]
 
@@ -76,6 +88,7 @@ __all__ = [
 _HOME = {
     "BatchMismatch": "gibbs._batched",
     "Calls": "gibbs._calls",
+    "CurrentWorker": "gibbs._model",
     "Ending": "gibbs._records",
     "Endpoint": "gibbs._calls",
     "Failed": "gibbs._batched",
@@ -89,6 +102,7 @@ _HOME = {
     "LocalLauncher": "gibbs._parent.local",
     "MessageTooLarge": "gibbs._errors",
     "Origin": "gibbs._records",
+    "PoisonRequest": "gibbs._errors",
     "RecursiveStart": "gibbs._errors",
     "RemoteError": "gibbs._errors",
     "RestartPolicy": "gibbs._core.restarts",
@@ -99,8 +113,12 @@ _HOME = {
     "WorkerCrashed": "gibbs._errors",
     "WorkerStartFailed": "gibbs._errors",
     "batched": "gibbs._batched",
+    "cancelled": "gibbs._model",
+    "checkpoint": "gibbs._model",
+    "current_worker": "gibbs._model",
     "function": "gibbs._model",
     "open_hub": "gibbs._hub",
+    "remaining": "gibbs._model",
     "uninterruptible": "gibbs._model",
 }
 

@@ -60,7 +60,8 @@ class Calls(Generic[M_co]):
             RemoteError: the model raised what cannot travel or be raised here, or arguments or result cannot be loaded; with
                 `results=gibbs.Safe(...)` whatever the model raised.
             WorkerCrashed: the worker died while it had this request.
-            HubOverloaded: `max_pending` requests wait already; nothing was sent.
+            PoisonRequest: with `retries`: two workers died while they ran it.
+            HubOverloaded: `max_pending` requests wait already, or no worker took this one within `max_wait`; it has not run.
             MessageTooLarge: the arguments, or the result, have more bytes than `max_message`.
             HubClosed: the hub takes no requests (any more), or closed before the answer came.
             TypeError: the model cannot be called, is a generator, whose verb is `stream`, or is async.
@@ -180,7 +181,15 @@ class Calls(Generic[M_co]):
         return Endpoint(self._desk, self._options, "" if name == "__call__" else name)
 
     def using(
-        self, *, on_cancel: OnCancel | None = UNSET, abandon_on_cancel: bool = UNSET, buffer: int = UNSET
+        self,
+        *,
+        on_cancel: OnCancel | None = UNSET,
+        abandon_on_cancel: bool = UNSET,
+        priority: int = UNSET,
+        retries: int = UNSET,
+        key: str | bytes | int | None = UNSET,
+        max_wait: float = UNSET,
+        buffer: int = UNSET,
     ) -> Calls[M_co]:
         """The same calls with other options; the hub itself is unchanged. The later setting of one option wins.
 
@@ -189,6 +198,14 @@ class Calls(Generic[M_co]):
                 `gibbs.Interrupted` in the model, which stays warm if it unwinds in time; "kill" replaces the worker;
                 "finish" lets the call run out; None is what the model says.
             abandon_on_cancel: True delivers the cancellation at once; False when the worker is idle again or gone.
+            priority: a whole number, the higher the sooner; 0 by default. A level is worth ten seconds of waiting, so nobody waits
+                for ever behind what is more important.
+            retries: how often a request is sent again after a worker died that may have begun it; 0 by default. Never after what
+                the model raised, nor a stream of which something came. One that has killed two workers by itself raises
+                PoisonRequest. For calls that do no harm when they run twice.
+            key: of the workers that are free, the same key finds the same one again, whose caches know it; None by default. It
+                waits for none.
+            max_wait: seconds within which a worker must take the request, or it raises HubOverloaded; math.inf by default.
             buffer: how many items of a stream its worker may be ahead of its reader, 1 or more; 128 by default.
 
         Raises:
@@ -199,7 +216,15 @@ class Calls(Generic[M_co]):
             await hub.using(on_cancel="finish").request(order)
             ```
         """
-        options = self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel, buffer=buffer)
+        options = self._options.using(
+            on_cancel=on_cancel,
+            abandon_on_cancel=abandon_on_cancel,
+            priority=priority,
+            retries=retries,
+            key=key,
+            max_wait=max_wait,
+            buffer=buffer,
+        )
         return Calls(self._desk, options)
 
     def __repr__(self) -> str:
@@ -250,10 +275,26 @@ class Endpoint(Generic[P, R_co]):
         return Results(endpoint._desk, endpoint._options, endpoint._name, source, limit=limit, ordered=ordered)  # noqa: SLF001 - it is self
 
     def using(
-        self, *, on_cancel: OnCancel | None = UNSET, abandon_on_cancel: bool = UNSET, buffer: int = UNSET
+        self,
+        *,
+        on_cancel: OnCancel | None = UNSET,
+        abandon_on_cancel: bool = UNSET,
+        priority: int = UNSET,
+        retries: int = UNSET,
+        key: str | bytes | int | None = UNSET,
+        max_wait: float = UNSET,
+        buffer: int = UNSET,
     ) -> Endpoint[P, R_co]:
         """The same method with other options, as `Calls.using`."""
-        options = self._options.using(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel, buffer=buffer)
+        options = self._options.using(
+            on_cancel=on_cancel,
+            abandon_on_cancel=abandon_on_cancel,
+            priority=priority,
+            retries=retries,
+            key=key,
+            max_wait=max_wait,
+            buffer=buffer,
+        )
         return Endpoint(self._desk, options, self._name)
 
     def __repr__(self) -> str:

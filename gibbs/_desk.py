@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._core.flow import Flow
-    from ._errors import Stage
+    from ._errors import Stage, WorkerCrashed
     from ._options import CallOptions, Safe
     from ._parent.crew import Crew
     from ._parent.supervisor import Death
@@ -72,7 +72,9 @@ class Desk:
         except BaseException:
             await checkpoint()
             raise
-        if not crew.dispatcher.has_queue:  # or it could be sent; one that must wait learns there that it is cancelled
+        if not crew.dispatcher.must_wait(
+            ticket
+        ):  # or it could be sent; one that must wait learns there that it is cancelled
             await loop.checkpoint_if_cancelled()  # which does not wait, so the hub is as open as it was
         self.submit(ticket)
         try:
@@ -100,13 +102,15 @@ class Desk:
         flow: Flow | None = None,
     ) -> Ticket:
         """What is asked, pickled, and not handed in yet: `check` comes before. Raises the pickler's own error, or MessageTooLarge."""
-        body = self._dumps(
-            (method, args, kwargs)
-        )  # nobody but the ticket keeps it: that lets it go when its call has begun
+        # Nobody but the ticket keeps the body, and it lets go of it when its call has begun. What is in an arena is then the model's
+        # own, which may change it: what may be sent again must not be there.
+        dumps = payload.dumps if options.retries else self._dumps
+        body = dumps((method, args, kwargs))
         if len(body) > self._longest:
             raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
         groups = self.crew.groups
-        return Ticket(body, options.on_cancel, flow, groups.get(method) if groups else None, self.loop.now())
+        group = groups.get(method) if groups else None
+        return Ticket(body, options.terms, flow, group, self.loop.now(), self.loop.deadline())
 
     @property
     def has_room(self) -> bool:
@@ -148,8 +152,8 @@ class Desk:
         orders = dispatcher.submit(ticket, alone=must_not_wait)
         if orders:
             self.crew.carry_out(orders)
-        elif ticket.group is not None and ticket.group.patience:
-            self.crew.gathered.ring()
+        elif ticket.terms.max_wait < math.inf or (ticket.group is not None and ticket.group.patience):
+            self.crew.waits.ring()
 
     def submit_all(self, tickets: list[Ticket]) -> None:
         """Hand in several, as one by one."""
@@ -158,6 +162,8 @@ class Desk:
                 self.submit(ticket)
         else:
             self.crew.carry_out(self.crew.dispatcher.submit_all(tickets))
+            if tickets and tickets[-1].terms.max_wait < math.inf:
+                self.crew.waits.ring()
 
     def grant(self, ticket: Ticket) -> None:
         """The reader of a stream has taken so much that its worker should know."""
@@ -172,7 +178,9 @@ class Desk:
         if isinstance(outcome, Answer):
             return self._open_answer(outcome)
         if isinstance(outcome, Lost):
-            raise cast("Death", outcome.death).error(may_have_run=outcome.may_have_run)
+            raise _lost(outcome)
+        if ticket.state is TicketState.EXPIRED:
+            raise HubOverloaded(self.crew.options.name, self.crew.dispatcher.waiting, ticket.terms.max_wait)
         assert ticket.state is TicketState.REFUSED
         raise self.crew.refusal()
 
@@ -257,6 +265,21 @@ class Desk:
         if kind is None:
             raise AttributeError(f"the model of the hub {self.crew.options.name!r} has no method {name!r}")
         raise TypeError(f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {refusal(needed, kind)}")
+
+
+def _lost(outcome: Lost) -> WorkerCrashed:
+    """The last crash, or that it was one too many; behind it those after which the request was tried again."""
+    before: list[WorkerCrashed] = []
+    for death in cast("tuple[Death, ...]", outcome.earlier):
+        crash = death.error()
+        crash.__cause__ = before[-1] if before else None
+        before.append(crash)
+    last = cast("Death", outcome.death)
+    error = (
+        last.poisoning(tuple(before)) if outcome.poison and before else last.error(may_have_run=outcome.may_have_run)
+    )
+    error.__cause__ = before[-1] if before else None
+    return error
 
 
 def _remote(told: failure.RemoteFailure) -> RemoteError:

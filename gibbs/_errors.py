@@ -3,9 +3,10 @@
 ```
 GibbsError
 ├── HubClosed             also anyio.ClosedResourceError: the hub takes no requests (any more)
-├── HubOverloaded         also anyio.WouldBlock: the queue is as long as `max_pending` allows
+├── HubOverloaded         also anyio.WouldBlock: the queue is as long as `max_pending` allows, or `max_wait` is over
 ├── WorkerStartFailed     a worker did not become ready
 ├── WorkerCrashed         a worker died while it had the request
+│   └── PoisonRequest     and so did the one before, which `retries` allows no further
 ├── RemoteError           the model raised what cannot travel, or what cannot be raised here
 ├── MessageTooLarge       a request or its result has more bytes than `max_message` allows
 ├── RestartsExhausted     workers failed to start more often than the policy allows
@@ -62,23 +63,26 @@ class HubClosed(GibbsError, anyio.ClosedResourceError):
 
 
 class HubOverloaded(GibbsError, anyio.WouldBlock):
-    """The request was refused, since as many wait as `max_pending` allows. Nothing was sent; try again later.
+    """The request was refused: as many wait as `max_pending` allows, or no worker took it within `max_wait`. It has not run.
 
     Attributes:
         name: the hub's name.
         pending: how many requests waited.
+        max_wait: the seconds within which no worker took it; None if it was refused at once.
     """
 
-    def __init__(self, name: str, pending: int) -> None:
+    def __init__(self, name: str, pending: int, max_wait: float | None = None) -> None:
         self.name = name
         self.pending = pending
-        super().__init__(name, pending)
+        self.max_wait = max_wait
+        super().__init__(name, pending, max_wait)
 
     def __str__(self) -> str:
-        return (
-            f"the hub {self.name!r} is overloaded: {self.pending} requests wait already, as many as max_pending allows. "
-            f"Answer 503, try again later, or give the hub more workers"
-        )
+        if self.max_wait is None:
+            why = f"{self.pending} requests wait already, as many as max_pending allows"
+        else:
+            why = f"no worker took this request within max_wait={self.max_wait:g} seconds, and {self.pending} wait"
+        return f"the hub {self.name!r} is overloaded: {why}. Answer 503, try again later, or give the hub more workers"
 
 
 class WorkerStartFailed(GibbsError):
@@ -186,6 +190,25 @@ class WorkerCrashed(GibbsError):
         return _with_tail(text, self.stderr_tail)
 
 
+class PoisonRequest(WorkerCrashed):
+    """The request has killed two workers, one after the other, and is not given another, whatever `retries` says.
+
+    Raised instead of WorkerCrashed where `retries` is 1 or more. What it says of a worker is of the last one.
+
+    Attributes:
+        crashes: the crashes before, as they would have been raised; the last of them is the cause of this.
+    """
+
+    crashes: tuple[WorkerCrashed, ...] = ()
+
+    def __str__(self) -> str:
+        text = (
+            f"this request has killed {len(self.crashes) + 1} workers of the hub {self.name!r} and is tried no more; the last, "
+            f"worker {self.seat} (pid {self.pid}): {self.how}. Look at its arguments before it is sent again"
+        )
+        return _with_tail(text, self.stderr_tail)
+
+
 class RemoteError(GibbsError):
     """The model raised what cannot travel, or what must not be raised here (SystemExit, KeyboardInterrupt, …).
 
@@ -282,6 +305,7 @@ for _error in (
     HubOverloaded,
     WorkerStartFailed,
     WorkerCrashed,
+    PoisonRequest,
     RemoteError,
     MessageTooLarge,
     RestartsExhausted,

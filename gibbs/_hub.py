@@ -24,6 +24,7 @@ from ._options import CallOptions, HubOptions, OnCancel, Safe, batched_by, check
 from ._parent.crew import Crew
 from ._parent.insist import insist
 from ._parent.local import LocalLauncher
+from ._parent.numbers import statistics_of
 from ._records import Health, HubStatistics
 from ._wire.recipe import write_recipe
 
@@ -106,7 +107,7 @@ class Hub(Calls[M_co]):
             RuntimeError: called from another thread (use `anyio.from_thread.run_sync(hub.statistics)`), or in a fork.
         """
         self._desk.check_place()
-        return self._desk.crew.statistics()
+        return statistics_of(self._desk.crew)
 
     def health(self) -> Health:
         """Whether the hub can serve now, and what is amiss, from live state. Synchronous; also after the hub has closed.

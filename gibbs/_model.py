@@ -6,7 +6,9 @@ names runs unchanged, and without effect, in a plain program.
 
 from __future__ import annotations
 
+import math
 from _thread import get_ident
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,16 +36,110 @@ class _Interrupts:
     Invariant: `depth` shields are open in the main thread; `pending` only while `depth` > 0.
     """
 
-    __slots__ = ("deliver", "depth", "pending", "thread")
+    __slots__ = ("deliver", "depth", "is_unwanted", "pending", "thread")
 
     def __init__(self) -> None:
         self.depth = 0
         self.pending = False
         self.thread = 0  # the worker's main thread; 0 outside a worker
         self.deliver: Callable[[], None] = lambda: None
+        self.is_unwanted: Callable[[], bool] = lambda: False
 
 
 interrupts = _Interrupts()
+
+
+class CurrentWorker:
+    """Which worker this is, as `gibbs.current_worker()` tells.
+
+    Attributes:
+        name: the hub's name; "" outside a worker.
+        seat: the seat's index, from 0 to `workers` - 1. The worker that takes the place of one that died has the same.
+        incarnation: the how-manieth worker of that seat, from 1; 0 outside a worker.
+        device: what the launcher's `devices` has for this seat, or None.
+    """
+
+    __module__ = "gibbs"
+    __slots__ = ("device", "incarnation", "name", "seat")
+
+    def __init__(self, name: str = "", seat: int = 0, incarnation: int = 0, device: str | None = None) -> None:
+        self.name: str = name
+        self.seat: int = seat
+        self.incarnation: int = incarnation
+        self.device: str | None = device
+
+    def __repr__(self) -> str:
+        return f"<gibbs.CurrentWorker {self.seat} of {self.name!r}, incarnation {self.incarnation}, device {self.device!r}>"
+
+
+class _Here:
+    """What the worker tells its model, and nobody tells elsewhere. One per process; written by its main thread."""
+
+    __slots__ = ("deadline", "worker")
+
+    def __init__(self) -> None:
+        self.worker = CurrentWorker()
+        self.deadline = math.inf  # of the running call, by this process's `monotonic`
+
+
+here = _Here()
+
+
+def current_worker() -> CurrentWorker:
+    """Which worker this is; from its first import on, also while the model is built, and in any thread.
+
+    Outside a worker it is seat 0, of no name, incarnation 0, without a device: a model that asks runs there too.
+
+    Example:
+        ```python
+        class Model:
+            def __init__(self):
+                self.device = gibbs.current_worker().device or "cpu"
+        ```
+    """
+    return here.worker
+
+
+def checkpoint() -> None:
+    """Raise `Interrupted` if the caller of the running call is gone; for places where it is a good moment to stop.
+
+    A call is interrupted between any two lines anyway, if the model or the caller says so; this is for code that cannot be: threads of
+    the model's own, and long stretches inside C. Does nothing in a `uninterruptible` block, nor outside a worker.
+
+    Raises:
+        Interrupted: nobody waits for the call any more.
+    """
+    if get_ident() != interrupts.thread:
+        if interrupts.is_unwanted():
+            raise Interrupted
+    elif not interrupts.depth:
+        interrupts.deliver()
+
+
+def cancelled() -> bool:
+    """Whether the caller of the running call is gone, and it is to end. From any thread. False outside a worker.
+
+    With on_cancel="finish" nobody tells, and with "kill" nobody is left to be told.
+    """
+    return interrupts.is_unwanted()
+
+
+def remaining() -> float:
+    """Seconds until the deadline of the caller's scopes (`anyio.fail_after` and the like); `math.inf` if there is none.
+
+    So a model can give the best answer that it has found in time. It is told as a duration, when the request is sent: subtract what
+    the way back takes. Negative when the time is over. `math.inf` in a batch, whose callers each have their own, and outside a worker.
+
+    Example:
+        ```python
+        def __call__(self, problem):
+            best = guess(problem)
+            while gibbs.remaining() > 0.05:
+                best = improve(best)
+            return best
+        ```
+    """
+    return here.deadline - monotonic()
 
 
 class uninterruptible:
@@ -122,4 +218,5 @@ def function(f: Callable[P, R], /) -> Callable[[], Callable[P, R]]:
     return _Function(f)
 
 
-function.__module__ = "gibbs"
+for _public in (function, current_worker, checkpoint, cancelled, remaining):
+    _public.__module__ = "gibbs"

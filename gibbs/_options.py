@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ._batched import batches_of
+from ._core.affinity import affinity_of
 from ._core.restarts import RestartPolicy
+from ._core.terms import Terms
 from ._model import _Function
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from .abc import Launcher
 
+MOST_PRIORITY = 1_000_000
 LEAST_MESSAGE = 1 << 20  # bytes; a worker must be able to say in words what went wrong
 
 OnCancel: TypeAlias = Literal["interrupt", "kill", "finish"]
@@ -34,6 +37,11 @@ class CallOptions:
     on_cancel: OnCancel | None = None
     abandon_on_cancel: bool = True
     buffer: int = 128
+    priority: int = 0
+    retries: int = 0
+    key: str | bytes | int | None = None
+    max_wait: float = math.inf
+    terms: Terms = field(init=False, repr=False, compare=False)  # what the dispatcher is told of them
 
     def __post_init__(self) -> None:
         if self.on_cancel not in (None, "interrupt", "kill", "finish"):
@@ -43,6 +51,22 @@ class CallOptions:
         if not isinstance(self.abandon_on_cancel, bool):
             raise TypeError(f"abandon_on_cancel must be True or False, not {self.abandon_on_cancel!r}")
         _check_number("buffer", self.buffer, at_least=1, whole=True, unit="items")
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise TypeError(f"priority must be a whole number, the higher the sooner, not {self.priority!r}")
+        if abs(self.priority) > MOST_PRIORITY:
+            raise ValueError(f"priority must be between -{MOST_PRIORITY} and {MOST_PRIORITY}, not {self.priority!r}")
+        _check_number("retries", self.retries, at_least=0, whole=True)
+        if self.key is not None and (isinstance(self.key, bool) or not isinstance(self.key, str | bytes | int)):
+            raise TypeError(f"key must be a str, bytes or an int, not {self.key!r}")
+        _check_number("max_wait", self.max_wait, at_least=0)
+        terms = Terms(
+            on_cancel=self.on_cancel,
+            priority=self.priority,
+            retries=self.retries,
+            affinity=None if self.key is None else affinity_of(self.key),
+            max_wait=self.max_wait,
+        )
+        object.__setattr__(self, "terms", terms)
 
     def using(self, **changes: Any) -> CallOptions:
         """These options with some of them replaced; UNSET leaves one as it is."""

@@ -80,6 +80,8 @@ class HubStatistics:
         failed: requests answered by an exception: the model's, or one about what could not be loaded or brought back.
         cancelled: requests whose caller was cancelled.
         crashed: requests that ended with WorkerCrashed.
+        expired: requests that no worker took within their `max_wait`.
+        retried: how often a request was sent again after its worker had died.
         refused: accepted requests that ended with HubClosed.
         restarts: workers started in the place of an earlier one.
         interrupted: cancelled calls that were interrupted or not begun; their workers were kept.
@@ -95,6 +97,8 @@ class HubStatistics:
     failed: int = 0
     cancelled: int = 0
     crashed: int = 0
+    expired: int = 0
+    retried: int = 0
     refused: int = 0
     restarts: int = 0
     interrupted: int = 0

@@ -79,7 +79,7 @@ class SideChannel(Protocol):
 
 
 class WorkerProcess(Protocol):
-    """One launched process, as the hub sees it."""
+    """One launched process, as the hub sees it. It may have a `device`: a str, which the model is told, or None."""
 
     @property
     def stream(self) -> ByteStream:

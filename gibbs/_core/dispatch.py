@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from .affinity import liking
+from .deadlines import Deadlines
 from .orders import Grant, Interrupt, Order, Recall, Send
 from .pace import ENOUGH, SHORT, UNKNOWN, window_for
 from .queue import Queue
 from .roster import Roster
 from .seat import SeatMove, SeatState
-from .ticket import Lost, TicketMove
+from .ticket import POISON, Lost, TicketMove
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,6 +58,7 @@ class Tally:
     done: int = 0
     failed: int = 0
     cancelled: int = 0
+    expired: int = 0
     refused: int = 0
     lost: int = 0
 
@@ -74,19 +77,20 @@ class Dispatcher:
         self._enough = enough  # of those, that quick seats do not run dry
         self.groups: tuple[Group, ...] = ()  # those whose requests may wait for company
         self._roster = Roster()
+        self._deadlines = Deadlines()
+        self.retried = 0  # tickets that were sent again after a worker died that may have begun them
 
     # ---- what the hub sees
 
     @property
     def waiting(self) -> int:
         """How many tickets wait for their turn: in the queue, or for company, or sent ahead to a seat that runs another."""
-        waiting = len(self._queue) + self._ahead
+        waiting = self._queue.count + self._ahead
         return waiting + sum(len(group.gathering) for group in self.groups) if self.groups else waiting
 
-    @property
-    def has_queue(self) -> bool:
-        """Whether some ticket is held by no seat, so that a new one would have to wait behind it."""
-        return bool(self._queue.tickets)
+    def must_wait(self, ticket: Ticket) -> bool:
+        """Whether others are held by no seat that a new one has to wait behind."""
+        return self._queue.has_line(ticket.terms.priority)
 
     @property
     def running(self) -> int:
@@ -103,7 +107,10 @@ class Dispatcher:
     def wants_ticks(self) -> bool:
         """Whether something waits behind a request that may take long, or a large payload is kept that may have begun."""
         return self.sends_ahead or any(
-            len(ticket.payload) > LARGE for seat in self.seats if seat.shows_begun for ticket in seat.held.values()
+            len(ticket.payload) > LARGE and not ticket.terms.retries
+            for seat in self.seats
+            if seat.shows_begun
+            for ticket in seat.held.values()
         )
 
     @property
@@ -114,7 +121,7 @@ class Dispatcher:
     @property
     def oldest(self) -> Ticket | None:
         """The ticket that has waited for longest."""
-        firsts = [self._queue.first, *(next(iter(group.gathering.values()), None) for group in self.groups)]
+        firsts = [self._queue.oldest, *(next(iter(group.gathering.values()), None) for group in self.groups)]
         return min((ticket for ticket in firsts if ticket is not None), key=lambda ticket: ticket.number, default=None)
 
     @property
@@ -122,9 +129,14 @@ class Dispatcher:
         """When `ripen` has something to do."""
         return min((group.ripe_at for group in self.groups), default=math.inf)
 
+    @property
+    def expires_at(self) -> float:
+        """When `expire` has something to do."""
+        return self._deadlines.next_at
+
     def has_room(self, max_pending: float) -> bool:
         """Whether a new ticket would be run at once, or be one of so many that wait."""
-        return self.waiting < max_pending or (not self._queue.tickets and self._roster.find(alone=True) is not None)
+        return self.waiting < max_pending or (not self._queue.count and self._roster.find(alone=True) is not None)
 
     # ---- the verbs: a request
 
@@ -136,13 +148,19 @@ class Dispatcher:
         group = ticket.group
         if group is not None and group.patience and not alone:
             group.gathering[ticket.number] = ticket
+            if ticket.terms.max_wait < math.inf:
+                self._deadlines.add(ticket)
             return self._ripe(group) if group.is_full else []
-        if not self._queue.tickets and (seat := self._find(alone=alone or group is not None)) is not None:
+        if not self._queue.count and (seat := self._seat_for(ticket, alone=alone)) is not None:
             return [self._send([ticket], seat, together=group is not None)]
-        self._queue.append(ticket)  # while others wait, no seat could take it either, or need not
-        return []
+        if ticket.terms.max_wait < math.inf:
+            self._deadlines.add(ticket)
+        goes_before = self._queue.append(ticket)
+        return (
+            self._assign() if goes_before else []
+        )  # behind others that wait no seat could take it either, or need not
 
-    def submit_all(self, tickets: Iterable[Ticket]) -> list[Order]:
+    def submit_all(self, tickets: Sequence[Ticket]) -> list[Order]:
         """One caller asks for several, each of which may run alone: as many as a seat has room for are sent in one go."""
         for ticket in tickets:
             assert ticket.group is None
@@ -150,19 +168,31 @@ class Dispatcher:
             ticket.number = self._arrivals
             self._live += 1
             self._queue.append(ticket)
-        return self._assign()
+        orders = self._assign()
+        for ticket in tickets:
+            if ticket.terms.max_wait < math.inf and ticket.seat is None:
+                self._deadlines.add(ticket)
+        return orders
 
     def ripen(self, now: float) -> list[Order]:
         """Time has passed: those that have waited for company for long enough wait for it no longer."""
         return self._ripe(*(group for group in self.groups if group.ripe_at <= now))
+
+    def expire(self, now: float) -> list[Order]:
+        """Time has passed: those that no worker has taken in the time that their callers give are EXPIRED."""
+        for ticket in self._deadlines.missed(now):
+            self._leave_line(ticket)
+            self._end(ticket, TicketMove.EXPIRE)
+            self.tally.expired += 1
+        return self._assign()
 
     def withdraw(self, ticket: Ticket) -> list[Order]:
         """The caller is cancelled. A ticket that has ended already is left as it is."""
         if ticket.ended:
             return []
         seat = ticket.seat
-        if seat is None and (ticket.group is None or ticket.group.gathering.pop(ticket.number, None) is None):
-            self._queue.remove(ticket)
+        if seat is None:
+            self._leave_line(ticket)
         self._end(ticket, TicketMove.CANCEL)
         self.tally.cancelled += 1
         return self._assign() if seat is None else self._abandoned(seat)
@@ -213,12 +243,13 @@ class Dispatcher:
         return orders
 
     def begun(self, seat: Seat, link_id: int) -> None:
-        """The worker has begun all until this one: they are never sent again, and their payloads not needed any more."""
+        """The worker has begun all until this one. Their payloads are not needed any more, unless they may be tried again."""
         seat.begun = max(seat.begun, link_id)
         for held_id, ticket in seat.held.items():
             if held_id > link_id:
                 break
-            ticket.payload = b""
+            if not ticket.terms.retries:
+                ticket.payload = b""
 
     def arrived(self, seat: Seat, link_id: int, runs: Sequence[tuple[int, Any]]) -> None:
         """The worker sent items of a stream: how many, and these. What comes after its end is dropped. Raises Violation."""
@@ -277,22 +308,29 @@ class Dispatcher:
     def lost(self, seat: Seat, begun: int | None, death: object) -> list[Order]:
         """The worker is gone and its last words are read. `begun` is the last id that it began; None: nobody knows.
 
-        What had begun is LOST. What had not goes back to its old place in the queue, once; if that worker too dies before
-        it begins, it is LOST with the promise that it has not run.
+        What had begun is LOST, or goes back if its caller lets it be tried again. What had not begun goes back to its old place in the
+        queue, once; if that worker too dies before it begins, it is as if it had begun, with the promise that it has not run.
         """
         seat.move(SeatMove.BURY)
         seat.recalled.clear()
+        together = seat.together and len(seat.held) > 1
         for link_id, ticket in reversed(list(seat.held.items())):
             self._let_go(seat, ticket)
             if ticket.ended:
                 continue
             may_have_run = begun is None or link_id <= max(begun, seat.begun)
-            if may_have_run or ticket.returned:
-                self._end(ticket, TicketMove.LOSE, Lost(death, may_have_run))
-                self.tally.lost += 1
-            else:
+            ticket.kills += may_have_run and not together
+            if not may_have_run and not ticket.returned:
                 ticket.returned = True
                 self._requeue(ticket)
+            elif ticket.may_be_retried:
+                ticket.returned = True
+                ticket.deaths += (death,)
+                self.retried += 1
+                self._requeue(ticket)
+            else:
+                self._end(ticket, TicketMove.LOSE, Lost(death, may_have_run, ticket.deaths, ticket.kills >= POISON))
+                self.tally.lost += 1
         return self._assign()
 
     def retire(self, seat: Seat) -> None:
@@ -335,6 +373,11 @@ class Dispatcher:
         if ticket.released is not None:
             ticket.released()
 
+    def _leave_line(self, ticket: Ticket) -> None:
+        """It is QUEUED, and waits no longer: in the queue, or for company."""
+        if ticket.group is None or ticket.group.gathering.pop(ticket.number, None) is None:
+            self._queue.remove(ticket)
+
     def _ripe(self, *groups: Group) -> list[Order]:
         for group in groups:
             self._queue.insert(group.give())
@@ -343,6 +386,8 @@ class Dispatcher:
     def _requeue(self, ticket: Ticket) -> None:
         ticket.move(TicketMove.RETURN)
         self._queue.put_back(ticket)
+        if ticket.terms.max_wait < math.inf and not ticket.deaths:  # what was tried again, had been taken in time
+            self._deadlines.add(ticket)
 
     def _changed(self, seat: Seat) -> list[Order]:
         """Something about this seat is different: settle what it does next, and offer its room."""
@@ -357,7 +402,7 @@ class Dispatcher:
             if len(seat.held) > 1:
                 orders.append(Recall(seat))
         self._roster.offer(seat)
-        return orders + self._assign() if self._queue.tickets else orders
+        return orders + self._assign() if self._queue.count else orders
 
     def _abandoned(self, seat: Seat) -> list[Order]:
         """A request that it holds has ended: it is cleaned up if it runs, and must not begin if it does not."""
@@ -366,7 +411,7 @@ class Dispatcher:
         return self._changed(seat)
 
     def _assign(self) -> list[Order]:
-        """Give the first of the queue to a seat, as long as one can take it. Strictly in order of arrival.
+        """Give the first of the queue to a seat, as long as one can take it. Strictly in the order of their turns.
 
         A ticket that was returned, and one that may run together with others, waits for a seat that holds nothing, and the others
         wait behind it: passed by younger ones it might wait for ever, since no seat would ever be empty.
@@ -374,20 +419,34 @@ class Dispatcher:
         orders: list[Order] = []
         while (ticket := self._queue.first) is not None:
             group = ticket.group
-            seat = self._find(alone=ticket.returned or group is not None)
+            seat = self._seat_for(ticket)
             if seat is None:
                 break
             if group is not None:
                 orders.append(self._send(self._queue.take_group(group.most), seat, together=True))
                 continue
             share = 1
-            if seat.service_time < SHORT and not ticket.returned:  # the same seat would be found again and again
+            if (
+                seat.service_time < SHORT and not ticket.returned and ticket.terms.affinity is None
+            ):  # the same seat would be found again and again
                 share = max(1, min(seat.window - len(seat.held), self._enough - self._ahead))
             orders.append(self._send(self._queue.take(share), seat))
         return orders
 
-    def _find(self, *, alone: bool) -> Seat | None:
-        return self._roster.find(alone=alone, enough=self._ahead >= self._enough)
+    def _seat_for(self, ticket: Ticket, *, alone: bool = False) -> Seat | None:
+        """Which seat takes it now, with `alone` only one that holds nothing."""
+        alone = alone or ticket.returned or ticket.group is not None
+        enough = self._ahead >= self._enough
+        affinity = ticket.terms.affinity
+        if affinity is None:
+            return self._roster.find(alone=alone, enough=enough)
+        free = [
+            seat
+            for seat in self.seats
+            if seat.has_room and (not seat.held or not (alone or (enough and seat.service_time < SHORT)))
+        ]
+        at_once = [seat for seat in free if not seat.held or seat.service_time < SHORT]
+        return max(at_once or free, key=lambda seat: liking(affinity, seat.index), default=None)
 
     def _send(self, tickets: list[Ticket], seat: Seat, *, together: bool = False) -> Send:
         was_idle = not seat.held

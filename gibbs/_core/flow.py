@@ -20,7 +20,7 @@ class Flow:
     of `runs`, and those of the run that the reader has begun and not taken yet. `wake` is called, once, when something arrives.
     """
 
-    __slots__ = ("credit", "here", "runs", "taken", "wake", "window")
+    __slots__ = ("began", "credit", "here", "runs", "taken", "wake", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
@@ -28,6 +28,7 @@ class Flow:
         self.runs: deque[tuple[int, Any]] = deque()  # what came and was not begun: how many items, and these
         self.here = 0  # items that came and were not taken
         self.taken = 0  # items that were taken, and not granted again
+        self.began = False  # whether anything has come
         self.wake: Callable[[], None] | None = None
 
     def arrive(self, runs: Sequence[tuple[int, Any]], *, wanted: bool) -> bool:
@@ -36,6 +37,7 @@ class Flow:
         if not 0 < count <= self.credit:
             return False
         self.credit -= count
+        self.began = True
         if not wanted:
             return True
         self.here += count

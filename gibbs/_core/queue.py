@@ -1,11 +1,16 @@
-"""The tickets that no seat holds: first come, first served, and whoever comes back has its old place.
+"""The tickets that no seat holds: first come, first served among equals, and whoever comes back has its old place.
 
-Knows arrival numbers. Must never know of seats.
+A level of priority is worth so many seconds of waiting: a ticket stands where one without would stand that came so much earlier. So
+everybody's turn comes, whatever comes behind: nobody waits longer for others' priority than that is worth. Each level has a line of
+its own, and the turns of their firsts are compared.
+
+Knows arrival numbers, times and priorities. Must never know of seats.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,75 +19,122 @@ if TYPE_CHECKING:
 
     from .ticket import Ticket
 
+AGEING = 10.0  # seconds of waiting that a level of priority is worth
+
+
+def turn_of(ticket: Ticket) -> tuple[float, int]:
+    """Whose is lower comes first."""
+    return ticket.created - AGEING * ticket.terms.priority, ticket.number
+
 
 class Queue:
-    """A line of tickets. Invariant: `tickets` is by arrival number, and always in its order; others only read it."""
+    """Lines of tickets, by priority.
 
-    __slots__ = ("tickets",)
+    Invariants: each line is by arrival number, and always in its order; none is empty; `count` is how many tickets are in all.
+    """
+
+    __slots__ = ("_lines", "count")
 
     def __init__(self) -> None:
-        self.tickets: OrderedDict[int, Ticket] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self.tickets)
+        self._lines: dict[int, OrderedDict[int, Ticket]] = {}
+        self.count = 0
 
     def __iter__(self) -> Iterator[Ticket]:
-        return iter(self.tickets.values())
+        return merge(*(line.values() for line in self._lines.values()), key=turn_of)
 
     @property
     def first(self) -> Ticket | None:
-        """The ticket that has been in the queue for longest."""
-        return next(iter(self.tickets.values()), None)
+        """The ticket whose turn is next."""
+        lines = self._lines
+        if len(lines) > 1:
+            return min((next(iter(line.values())) for line in lines.values()), key=turn_of)
+        for line in lines.values():
+            return next(iter(line.values()))
+        return None
 
-    def append(self, ticket: Ticket) -> None:
-        """A new one, whose arrival number is the highest so far."""
-        self.tickets[ticket.number] = ticket
+    @property
+    def oldest(self) -> Ticket | None:
+        """The ticket that has been here for longest."""
+        firsts = (next(iter(line.values())) for line in self._lines.values())
+        return min(firsts, key=lambda ticket: ticket.number, default=None)
+
+    def has_line(self, priority: int) -> bool:
+        """Whether some ticket of this priority waits, and so must whoever comes behind it."""
+        return priority in self._lines
+
+    def append(self, ticket: Ticket) -> bool:
+        """A new one, whose arrival number is the highest so far. Whether it goes before others that wait."""
+        self._line_of(ticket)[ticket.number] = ticket
+        self.count += 1
+        return len(self._lines) > 1 and self.first is ticket
 
     def take(self, at_most: int) -> list[Ticket]:
-        """Remove the first, and those behind it up to one that was returned: that must not be sent behind another."""
-        tickets: list[Ticket] = []
-        for ticket in islice(self.tickets.values(), at_most):
-            if ticket.returned and tickets:
+        """Remove the first, and those whose turns follow and that may be sent behind it: none that came back, or has a favourite seat."""
+        first = self.first
+        assert first is not None
+        line = self._line_of(first)
+        others = [next(iter(other.values())) for other in self._lines.values() if other is not line]
+        until = min(map(turn_of, others), default=None)
+        tickets = [first]
+        for ticket in islice(line.values(), 1, at_most):
+            if ticket.returned or ticket.terms.affinity is not None or (until is not None and turn_of(ticket) > until):
                 break
             tickets.append(ticket)
-        for ticket in tickets:
-            del self.tickets[ticket.number]
+        self._remove(tickets)
         return tickets
 
     def take_group(self, at_most: int) -> list[Ticket]:
-        """Remove the first, and those that may run together with it, wherever they stand. One that was returned runs alone."""
-        first = next(iter(self.tickets.values()))
+        """Remove the first, and those that may run together with it, wherever they stand. One that came back runs alone."""
+        first = self.first
+        assert first is not None
         if first.returned or at_most == 1:
             return self.take(1)
-        alike = (ticket for ticket in self.tickets.values() if ticket.group is first.group and not ticket.returned)
+        alike = (ticket for ticket in self if ticket.group is first.group and not ticket.returned)
         tickets = list(islice(alike, at_most))
-        for ticket in tickets:
-            del self.tickets[ticket.number]
+        self._remove(tickets)
         return tickets
 
     def insert(self, tickets: Iterable[Ticket]) -> None:
         """To the places that their numbers give them: some that waited elsewhere."""
-        last = next(reversed(self.tickets), 0)
-        in_order = True
+        disordered: set[int] = set()
         for ticket in tickets:
-            in_order = in_order and ticket.number > last
-            self.tickets[ticket.number] = ticket
-            last = ticket.number
-        if not in_order:
-            self.tickets = OrderedDict(sorted(self.tickets.items()))
+            line = self._line_of(ticket)
+            if ticket.number < next(reversed(line), 0):
+                disordered.add(ticket.terms.priority)
+            line[ticket.number] = ticket
+            self.count += 1
+        for priority in disordered:
+            self._lines[priority] = OrderedDict(sorted(self._lines[priority].items()))
 
     def remove(self, ticket: Ticket) -> None:
         """Its caller has left."""
-        del self.tickets[ticket.number]
+        self._remove([ticket])
 
     def put_back(self, ticket: Ticket) -> None:
         """To its old place: nearly always the very front. Of several, the youngest goes first, which keeps it so."""
-        oldest = next(iter(self.tickets), ticket.number)
-        self.tickets[ticket.number] = ticket
-        self.tickets.move_to_end(ticket.number, last=False)
+        line = self._line_of(ticket)
+        oldest = next(iter(line), ticket.number)
+        line[ticket.number] = ticket
+        line.move_to_end(ticket.number, last=False)
+        self.count += 1
         if oldest < ticket.number:
-            self.tickets = OrderedDict(sorted(self.tickets.items()))
+            self._lines[ticket.terms.priority] = OrderedDict(sorted(line.items()))
 
     def clear(self) -> None:
         """The hub closes."""
-        self.tickets.clear()
+        self._lines.clear()
+        self.count = 0
+
+    def _line_of(self, ticket: Ticket) -> OrderedDict[int, Ticket]:
+        line = self._lines.get(ticket.terms.priority)
+        if line is None:
+            line = self._lines[ticket.terms.priority] = OrderedDict()
+        return line
+
+    def _remove(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            line = self._lines[ticket.terms.priority]
+            del line[ticket.number]
+            if not line:
+                del self._lines[ticket.terms.priority]
+        self.count -= len(tickets)

@@ -126,9 +126,9 @@ class Seat:
     def cleaning_of(self, ticket: Ticket) -> str:
         """What happens to the running call when its callers have left: `how` of an Interrupt, or "finish"."""
         if self.together:
-            hows = {one.on_cancel or self.on_cancel for one in self.held.values()}
+            hows = {one.terms.on_cancel or self.on_cancel for one in self.held.values()}
             return next(how for how in ("finish", "kill", "interrupt") if how in hows)
-        how = ticket.on_cancel or self.on_cancel
+        how = ticket.terms.on_cancel or self.on_cancel
         return "close" if how == "kill" and ticket.flow is not None else how
 
     @property

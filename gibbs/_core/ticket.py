@@ -8,9 +8,10 @@ an end wakes whoever waits exactly once. A stream is a ticket with a flow: items
 | --- | --- | --- |
 | QUEUED | a seat takes it | SENT |
 | QUEUED, SENT | the caller is cancelled | CANCELLED |
+| QUEUED | no worker took it within its `max_wait` | EXPIRED |
 | QUEUED, SENT | the hub closes | REFUSED |
 | SENT | the worker answers, value or exception | ANSWERED |
-| SENT | the seat gives it back, or dies with evidence that it was not begun | QUEUED, in its old place |
+| SENT | the seat gives it back, or dies with evidence that it was not begun, or it may be tried again | QUEUED, in its old place |
 | SENT | the seat dies otherwise, or for the second time before it began | LOST |
 
 The evidence of "begun" is the word that the worker stores in the shared page before it opens the arguments; the hub reads
@@ -19,8 +20,11 @@ it after the death. Without a page all that was sent counts as begun.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .terms import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized
@@ -28,15 +32,19 @@ if TYPE_CHECKING:
     from .flow import Flow
     from .group import Group
     from .seat import Seat
+    from .terms import Terms
+
+POISON = 2  # a request that has killed so many workers is not given another
 
 
 class TicketState(StrEnum):
-    """Where a request is. The last four are ends."""
+    """Where a request is. The last five are ends."""
 
     QUEUED = "queued"
     SENT = "sent"
     ANSWERED = "answered"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
     REFUSED = "refused"
     LOST = "lost"
 
@@ -48,6 +56,7 @@ class TicketMove(StrEnum):
     RETURN = "return"
     ANSWER = "answer"
     CANCEL = "cancel"
+    EXPIRE = "expire"
     REFUSE = "refuse"
     LOSE = "lose"
 
@@ -56,6 +65,7 @@ MOVES: dict[TicketState, dict[TicketMove, TicketState]] = {
     TicketState.QUEUED: {
         TicketMove.TAKE: TicketState.SENT,
         TicketMove.CANCEL: TicketState.CANCELLED,
+        TicketMove.EXPIRE: TicketState.EXPIRED,
         TicketMove.REFUSE: TicketState.REFUSED,
     },
     TicketState.SENT: {
@@ -67,6 +77,7 @@ MOVES: dict[TicketState, dict[TicketMove, TicketState]] = {
     },
     TicketState.ANSWERED: {},
     TicketState.CANCELLED: {},
+    TicketState.EXPIRED: {},
     TicketState.REFUSED: {},
     TicketState.LOST: {},
 }
@@ -84,10 +95,15 @@ class Answer(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """The outcome of a LOST ticket: how the worker ended, and whether the request may have run."""
+    """The outcome of a LOST ticket: how the worker ended, and whether the request may have run.
+
+    `earlier` are the deaths of workers after which it was tried again; with `poison` it is taken for what killed them.
+    """
 
     death: object
     may_have_run: bool
+    earlier: tuple[object, ...] = ()
+    poison: bool = False
 
 
 class IllegalMove(AssertionError):
@@ -103,18 +119,21 @@ class Ticket:
 
     __slots__ = (
         "created",
+        "deadline",
+        "deaths",
         "ended",
         "flow",
         "group",
+        "kills",
         "link_id",
         "number",
-        "on_cancel",
         "outcome",
         "payload",
         "released",
         "returned",
         "seat",
         "state",
+        "terms",
         "waiter",
         "wake",
     )
@@ -122,27 +141,31 @@ class Ticket:
     def __init__(
         self,
         payload: Sized,
-        on_cancel: str | None = None,
+        terms: Terms = PLAIN,
         flow: Flow | None = None,
         group: Group | None = None,
         created: float = 0.0,
+        deadline: float = math.inf,
         *,
         wake: Callable[[Ticket], None] | None = None,
     ) -> None:
         self.payload = payload
-        self.on_cancel = on_cancel  # None: as the model of the seat that holds it says
+        self.terms = terms
         self.flow = flow  # None: it is a request, and has one answer
         self.group = group  # those that it may run together with
         self.wake = wake
         self.waiter: Any = None  # who waits for its end, as `wake` knows them
         self.created = created
+        self.deadline = deadline  # when its caller's time is over; told the worker, and nothing else is done about it
         self.number = 0  # arrival number, given by the dispatcher; the order of the queue
         self.state = TicketState.QUEUED
         self.ended = False
         self.seat: Seat | None = None
         self.link_id = 0
         self.outcome: object = None
-        self.returned = False  # a worker died before it began; from now on only a seat that holds nothing takes it
+        self.returned = False  # a worker died that had it; from now on only a seat that holds nothing takes it
+        self.deaths: tuple[object, ...] = ()  # of workers after which it was tried again
+        self.kills = 0  # workers that died while they ran it and nothing else
         self.released: Callable[[], None] | None = None  # called when a seat lets go of it after its end
 
     def move(self, move: TicketMove, outcome: object = None) -> None:
@@ -157,6 +180,12 @@ class Ticket:
             wake, self.wake = self.wake, None
             if wake is not None:
                 wake(self)
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether it is to be sent again after its worker died: as often as its caller allows, unless its reader has had items of it."""
+        untouched = self.flow is None or not self.flow.began
+        return len(self.deaths) < self.terms.retries and self.kills < POISON and untouched
 
     def __repr__(self) -> str:
         place = f" at seat {self.seat.index}" if self.seat is not None else ""

@@ -6,15 +6,17 @@ was lent, and once; that whatever a worker says of its arena is a Violation if i
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .._core.dispatch import Violation
 from .._wire.borrower import Borrower
 from .._wire.letter import ASIDE, Forged
-from .._wire.messages import ANSWER, BATCH, CALL, CREDIT, FREED_RESULT, READY, SIZE, STREAM
+from .._wire.messages import ANSWER, BATCH, CALL, CREDIT, DEADLINE, FREED_RESULT, READY, SECONDS, SIZE, STREAM
 from .hearsay import open_outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .._core.ticket import Answer, Ticket
@@ -49,7 +51,9 @@ class Shelf:
         self._sees_arguments = kind == READY and self.shared and said.get("sees_arguments") is True
         return said
 
-    def messages(self, link_id: int, tickets: list[Ticket], *, together: bool) -> list[Message]:
+    def messages(
+        self, link_id: int, tickets: list[Ticket], *, together: bool, now: Callable[[], float]
+    ) -> list[Message]:
         """These requests, from this id on, as one call or as many, and before them what is free of the worker's own arena.
 
         The slots of what they have in the hub's arena are lent until the worker gives them back.
@@ -62,6 +66,8 @@ class Shelf:
         for number, ticket in enumerate(tickets, link_id):
             body: Any = ticket.payload
             body = body if type(body) is bytes else self._lend(number, body)
+            if ticket.deadline < math.inf and not together:
+                messages.append((DEADLINE, number, SECONDS.pack(ticket.deadline - now())))
             if ticket.flow is None:
                 messages.append((CALL, number, body))
             else:

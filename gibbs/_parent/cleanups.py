@@ -30,7 +30,7 @@ class Cleanups:
             self.kept += 1
             return
         self.killed += 1
-        if not self._warned and not closing and ticket.on_cancel is None and seat.on_cancel == "kill":
+        if not self._warned and not closing and ticket.terms.on_cancel is None and seat.on_cancel == "kill":
             self._warned = True
             logger.warning(
                 "worker %d is killed since the caller of its request was cancelled, and its model does not say that it "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -20,7 +20,6 @@ from .._core.orders import Grant, Interrupt, Order, Recall, Send
 from .._core.restarts import Restarts
 from .._core.seat import Seat, SeatState
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
-from .._records import HubStatistics
 from .._wire.lender import Lender
 from .cleanups import Cleanups
 from .own import own
@@ -76,10 +75,13 @@ class Crew:
         self._problems: deque[GibbsError] = deque(maxlen=16)  # the last failures, for RestartsExhausted
         self._opening = True
         self._failed_to_open: list[WorkerStartFailed] = []
+        self._hooks_told = False
         self._running = 0  # tasks of the hub's own
         self._ticking = False
         self._sent_something = Alarm()
-        self.gathered = Alarm()  # rung when a request begins to wait for company
+        self.waits = (
+            Alarm()
+        )  # rung when a request begins to wait until some time: for company, or for a worker to take it
 
     # ---- opening
 
@@ -89,7 +91,7 @@ class Crew:
             name = f"gibbs {self.options.name} seat {supervisor.seat.index}"
             tg.start_soon(own(self._watched), supervisor.run, name=name)
         tg.start_soon(own(self._watched), self._tick, name=f"gibbs {self.options.name} ticks")
-        tg.start_soon(own(self._watched), self._ripen, name=f"gibbs {self.options.name} batches")
+        tg.start_soon(own(self._watched), self._keep_time, name=f"gibbs {self.options.name} time")
 
     async def open(self) -> None:
         """Return when as many workers are ready as the options ask for. Raises WorkerStartFailed when they cannot be."""
@@ -139,13 +141,15 @@ class Crew:
                     self.carry_out(self.dispatcher.tick())
                 self._ticking = False
 
-    async def _ripen(self) -> None:
-        """Send what has waited for company for long enough, until the hub closes. Sleeps while nothing waits for it."""
+    async def _keep_time(self) -> None:
+        """Send what has waited for company for long enough, refuse what no worker took in time. Sleeps while nothing waits so."""
+        dispatcher = self.dispatcher
         with anyio.CancelScope(shield=True):
             while self.closed not in ("closed", "failed"):
-                with anyio.CancelScope(deadline=self.dispatcher.ripe_at):
-                    await self.gathered.wait()
-                self.carry_out(self.dispatcher.ripen(anyio.current_time()))
+                with anyio.CancelScope(deadline=min(dispatcher.ripe_at, dispatcher.expires_at)):
+                    await self.waits.wait()
+                now = anyio.current_time()
+                self.carry_out(dispatcher.ripen(now) + dispatcher.expire(now))
 
     # ---- what supervisors report
 
@@ -154,6 +158,10 @@ class Crew:
         if self.methods is None and self.options.results is None:  # one that is not trusted speaks for itself only
             self.methods = about["methods"]
             self.meet_batched(about.get("batched", {}))
+        hooks = about.get("hooks", ())
+        if hooks and not self._hooks_told:
+            self._hooks_told = True
+            logger.info("the model of the hub %r has the hooks %s", self.options.name, ", ".join(hooks))
         self._restarts.ready(seat.index)
         self.carry_out(self.dispatcher.ready(seat, on_cancel="interrupt" if about["interruptible"] else "kill"))
         self.news.announce()
@@ -219,6 +227,7 @@ class Crew:
             else:
                 assert isinstance(order, Recall)
                 orders += self.dispatcher.given_back(order.seat, worker.recall())
+                self.waits.ring()
 
     def look_at(self, seat: Seat) -> None:
         """Settle what the seat's worker has said, without waiting until the loop has noticed."""
@@ -253,7 +262,7 @@ class Crew:
         for supervisor in self.supervisors:
             supervisor.close(deadline)
         self._sent_something.ring()
-        self.gathered.ring()
+        self.waits.ring()
         self.news.announce()
 
     async def gone(self) -> None:
@@ -274,24 +283,3 @@ class Crew:
     def serving(self) -> int:
         """How many seats have a worker that is ready."""
         return sum(seat.state in _SEATS_THAT_SERVE for seat in self.dispatcher.seats)
-
-    def statistics(self) -> HubStatistics:
-        """What the hub does and has done."""
-        dispatcher, tally = self.dispatcher, self.dispatcher.tally
-        states = Counter(str(seat.state) for seat in dispatcher.seats)
-        oldest = dispatcher.oldest
-        return HubStatistics(
-            seats={str(state): states[state] for state in SeatState},
-            pids=tuple(supervisor.pid for supervisor in self.supervisors),
-            queued=dispatcher.live - dispatcher.running,
-            running=dispatcher.running,
-            done=tally.done,
-            failed=tally.failed,
-            cancelled=tally.cancelled,
-            crashed=tally.lost,
-            refused=tally.refused,
-            restarts=sum(max(0, seat.incarnation - 1) for seat in dispatcher.seats),
-            interrupted=self.cleanups.kept,
-            killed=self.cleanups.killed,
-            oldest_wait=max(0.0, anyio.current_time() - oldest.created) if oldest is not None else 0.0,
-        )

@@ -32,6 +32,7 @@ def open_welcome(kind: int, body: bytes, *, trusted: bool) -> Any:
             for name, (most, patience) in said.get("batched", {}).items():
                 _check(said["methods"].get(name) == "plain" and type(most) is int and type(patience) is float)
                 _check(most >= 1 and 0 <= patience < math.inf)
+            _check(all(type(hook) is str and hook.isidentifier() for hook in said.get("hooks", ())))
         else:
             reason, report = said
             _check(reason in get_args(StartFailure) and type(report) is bytes)

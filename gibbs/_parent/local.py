@@ -22,7 +22,7 @@ from .process import LocalProcess, open_arguments
 from .usable_cpus import usable_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -44,6 +44,8 @@ class LocalLauncher:
         output: where lines that a worker writes on descriptors 1 and 2 go: "stderr", this program's, with a prefix;
             "log", the logger `gibbs`; "inherit", the workers share this program's descriptors and no tail is kept;
             "discard"; or a callable `(line, seat)`.
+        devices: names that mean something to the model, such as "cuda:0" and "cuda:1"; the seats have them in turn, and the model
+            learns its own from `gibbs.current_worker().device`.
 
     Raises:
         TypeError, ValueError: an argument makes no sense.
@@ -57,8 +59,12 @@ class LocalLauncher:
     env: Mapping[str, str] | None = None
     threads: str | None = "auto"
     output: Destination = "stderr"
+    devices: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.devices, str) or not all(isinstance(one, str) for one in self.devices):
+            raise TypeError(f"devices must be a sequence of strings, not {self.devices!r}")
+        object.__setattr__(self, "devices", tuple(self.devices))
         if self.env is not None:
             if not hasattr(self.env, "items"):
                 raise TypeError(f"env must be a mapping of strings to strings, not {self.env!r}")
@@ -116,6 +122,8 @@ class LocalSession:
             self._environment(spec),
             -1 if self.arguments is None else self.arguments.fd,
         )
+        devices = self._launcher.devices
+        process.device = devices[spec.seat % len(devices)] if devices else None
         self._launched = [one for one in self._launched if not one.finished]
         self._launched.append(process)
         try:

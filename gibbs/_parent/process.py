@@ -59,6 +59,7 @@ class LocalProcess:
         results: Arena | None,
     ) -> None:
         self.output = output
+        self.device: str | None = None  # what the model is told to use
         self.results = results  # what the worker puts its large results into; None: they come in the stream
         self._popen = popen
         self._watch = watch

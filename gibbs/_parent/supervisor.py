@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .._core.pace import DUE_SOON
-from .._errors import RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed
+from .._errors import PoisonRequest, RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed
 from .._records import probable_cause
 from .._wire import failure
 from .._wire.messages import UNFIT
@@ -39,6 +39,12 @@ class Death:
     def error(self, *, may_have_run: bool = True) -> WorkerCrashed:
         """A fresh exception for each request."""
         return WorkerCrashed(**self._facts, may_have_run=may_have_run)
+
+    def poisoning(self, crashes: tuple[WorkerCrashed, ...]) -> PoisonRequest:
+        """The same of a request that had killed others before."""
+        error = PoisonRequest(**self._facts)
+        error.crashes = crashes
+        return error
 
 
 class Supervisor:
@@ -150,6 +156,8 @@ class Supervisor:
         return {
             "name": options.name,
             "seat": self.seat.index,
+            "incarnation": self.seat.incarnation,
+            "device": getattr(worker.process, "device", None),
             "max_message": options.max_message,
             # A worker that waits awake needs a CPU that the hub and the other workers do not.
             "awake_below": DUE_SOON if options.workers < usable_cpus() else 0.0,
@@ -179,6 +187,7 @@ class Supervisor:
                 self._crew.not_buried.append(worker.shelf)
         death = self._death(worker) if worker is not None else None
         self._crew.carry_out(dispatcher.lost(self.seat, begun, death))
+        self._crew.waits.ring()  # some may have gone back
 
     # ---- in words
 

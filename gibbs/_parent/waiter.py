@@ -61,6 +61,7 @@ class Loop(NamedTuple):
     new_waiter: Callable[[], Waiter]
     wake: Callable[[Any], None]  # let the task that awaits this waiter go on, if it still does
     now: Callable[[], float]
+    deadline: Callable[[], float]  # of the scopes around the running task
     checkpoint_if_cancelled: Callable[[], Awaitable[None]]
 
 
@@ -69,12 +70,15 @@ def running_loop() -> Loop:
     token = current_token()
     native: Any = token.native_token
     if hasattr(native, "create_future"):
-        return Loop(native.create_future, _wake_future, native.time, token.backend_class.checkpoint_if_cancelled)
+        backend = token.backend_class
+        deadline, checkpoint_if_cancelled = backend.current_effective_deadline, backend.checkpoint_if_cancelled
+        return Loop(native.create_future, _wake_future, native.time, deadline, checkpoint_if_cancelled)
     import trio
 
     now = trio.lowlevel.current_clock().current_time  # which `trio.current_time` asks, through two functions more
     new_waiter = partial(TrioWaiter, trio.lowlevel)
-    return Loop(new_waiter, TrioWaiter.wake, now, trio.lowlevel.checkpoint_if_cancelled)
+    checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
+    return Loop(new_waiter, TrioWaiter.wake, now, trio.current_effective_deadline, checkpoint_if_cancelled)
 
 
 class Alarm:

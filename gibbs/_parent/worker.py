@@ -114,7 +114,7 @@ class Worker:
     def send(self, order: Send) -> None:
         """Write requests: at once to a worker that has nothing, else with others."""
         seat, link_id, tickets, together = order
-        messages = self.shelf.messages(link_id, tickets, together=together)
+        messages = self.shelf.messages(link_id, tickets, together=together, now=anyio.current_time)
         self.link.send_all(messages, later=len(seat.held) > len(tickets))
 
     def grant(self, order: Grant) -> None:

@@ -4,6 +4,8 @@ A message is a kind, the link id of the request that it speaks of (0: none) and 
 one link and are never used twice there, so a late or forged reply cannot be taken for another request's.
 """
 
+from struct import Struct
+
 # hub → worker
 SETUP = 1  # how to find the model and how to be reached while in a call; the first message
 CALL = 2  # run one request; the body is `(method, args, kwargs)` as a payload, or a letter
@@ -12,6 +14,7 @@ LEAVE = 4  # no more requests come: leave the loop and exit as a program does
 STREAM = 6  # as CALL, of a generator; nothing may be sent of it before CREDIT
 CREDIT = 7  # so many more items of that stream may be sent; the body is a little-endian number
 BATCH = 9  # the so many CALLs that follow are one call of a method that takes a list; the first has this link id; a little-endian number
+DEADLINE = 10  # so many SECONDS are left to the caller of that request, which follows
 CLOSE = 8  # the reader of that stream is gone: close its generator where it yields
 FREED_RESULT = 5  # no view is left of what that request's result had in the worker's arena
 
@@ -27,7 +30,7 @@ ITEMS = (
     23  # some items of that stream, as `items` packs them; its end is an ANSWER without a body, or what ends a request
 )
 
-TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, FREED_RESULT})
+TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, DEADLINE, FREED_RESULT})
 TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS})
 
 REQUESTS = frozenset({CALL, STREAM})  # what a worker claims and begins
@@ -36,4 +39,5 @@ TO_STREAM = frozenset({CREDIT, CLOSE})  # about one that it has begun, or that i
 OUTCOMES = frozenset({ANSWER, FAILURE})  # what nearly all messages of a worker are
 
 INTERRUPT = b"!"
+SECONDS = Struct("<d")
 SIZE = 8  # bytes of a number that is a body

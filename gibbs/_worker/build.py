@@ -11,6 +11,7 @@ from functools import partial
 from types import FunctionType, MethodType
 
 from .._batched import batches_of
+from .hooks import Hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,25 @@ def build(recipe: Recipe) -> Any:
             ),
         )
     return model
+
+
+def open_model(model: Any) -> Hooks:
+    """Enter the model if it can be, and warm it up. Raises Unfit; then it was left again."""
+    try:
+        hooks = Hooks(model)
+    except BaseException as error:  # noqa: BLE001 - the user's code
+        raise Unfit("model", error) from None
+    try:
+        hooks.warm_up()
+        if hooks.healthy is not None:
+            _ = hooks.interval
+    except BaseException as error:  # noqa: BLE001 - as above
+        try:
+            hooks.leave()
+        except BaseException as another:  # noqa: BLE001 - the first is the one that matters
+            error.add_note(f"and then, when it was left: {another!r}")
+        raise Unfit("model", error) from None
+    return hooks
 
 
 def describe(model: Any) -> dict[str, Any]:

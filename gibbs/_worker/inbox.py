@@ -9,7 +9,7 @@ an end of the process when the stream ends, since the hub is gone then.
 from __future__ import annotations
 
 import os
-from _queue import SimpleQueue
+from _queue import Empty, SimpleQueue
 from _thread import allocate_lock, get_ident
 from collections import deque
 from select import POLLIN, poll
@@ -79,6 +79,14 @@ class Channel:
             self._received.reverse()
         return self._received.pop()
 
+    def wait(self, seconds: float) -> bool:
+        """Whether there is a message, or the beginning of one, now or within so many seconds."""
+        if self._received:
+            return True
+        waiting = poll()
+        waiting.register(self.fd, POLLIN)
+        return bool(waiting.poll(seconds * 1000))
+
     def _await_awake(self) -> None:
         """Return when something has come, or the moment is over. To be woken costs more than what a short request takes."""
         until = perf_counter_ns() + _MOMENT
@@ -105,15 +113,20 @@ class Channel:
 class _Line:
     """Messages in order; but while a stream runs, what is about that one comes before what waits for its turn."""
 
-    __slots__ = ("_next", "_put_off")
+    __slots__ = ("_comes", "_next", "_put_off")
 
-    def __init__(self, following: Callable[[], Message]) -> None:
+    def __init__(self, following: Callable[[], Message], comes: Callable[[float], bool]) -> None:
         self._next = following
+        self._comes = comes  # whether there is one, within so many seconds
         self._put_off: deque[Message] = deque()
 
     def receive(self) -> Message:
         """Wait for the next message."""
         return self._put_off.popleft() if self._put_off else self._next()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there is a message, now or within so many seconds."""
+        return bool(self._put_off) or self._comes(seconds)
 
     def receive_about(self, link_id: int) -> tuple[int, bytes]:
         """Wait for the next message about the stream that runs; what was put off for one before it is looked at first."""
@@ -140,12 +153,19 @@ class InBandInbox(_Line):
 
     def __init__(self, channel: Channel, page: Page) -> None:
         self._queue: SimpleQueue[Message] = SimpleQueue()
-        super().__init__(self._queue.get)
+        super().__init__(self._queue.get, self._is_put_off)
         self._channel = channel
         self._page = page
         self._lock = allocate_lock()
         self._main = get_ident()
         self._unwanted: set[int] = set()
+
+    def _is_put_off(self, seconds: float) -> bool:
+        try:
+            self._put_off.append(self._queue.get(timeout=seconds))
+        except Empty:
+            return False
+        return True
 
     def read_ahead(self) -> None:
         """Called by the guard's thread when the stream has something."""
@@ -181,7 +201,7 @@ class DirectInbox(_Line):
     __slots__ = ("_claims", "_page")
 
     def __init__(self, channel: Channel, page: Page, claims: Claims) -> None:
-        super().__init__(channel.receive)
+        super().__init__(channel.receive, channel.wait)
         self._page = page
         self._claims = claims
 

@@ -50,6 +50,7 @@ class Interrupter:
         """Take the signal, from the main thread. A model that takes it away is killed instead of interrupted."""
         interrupts.thread = get_ident()
         interrupts.deliver = self.check
+        interrupts.is_unwanted = self.is_over
         _signal.signal(SIGNAL, self._on_signal)
         sys.unraisablehook = self._on_unraisable
 
@@ -77,6 +78,11 @@ class Interrupter:
     def is_unwanted(self, link_id: int) -> bool:
         """Whether the hub has aimed at this request."""
         return self._page.target == link_id
+
+    def is_over(self) -> bool:
+        """Whether nobody waits for the running call any more, for all that is known here. From any thread."""
+        armed = self.armed
+        return armed > 0 and (self.fired or armed <= self._page.target <= self.last)
 
     def check(self) -> None:
         """Raise Interrupted if the running request is the unwanted one."""

@@ -7,22 +7,24 @@ SKIPPED, unless this process dies; and that nothing but the model's own call may
 
 from __future__ import annotations
 
+import math
 import os
-import sys
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 
-from .._model import Interrupted
+from .._model import CurrentWorker, Interrupted, here
 from .._wire import payload, plain
 from .._wire.claims import Claims
 from .._wire.letter import loads
 from .._wire.messages import (
     ANSWER,
     BATCH,
+    DEADLINE,
     FAILURE,
     FREED_RESULT,
     LEAVE,
     READY,
     REQUESTS,
+    SECONDS,
     SETUP,
     SKIPPED,
     STREAM,
@@ -34,8 +36,9 @@ from .._wire.recipe import Recipe
 from .._wire.verbs import GENERATOR, PLAIN, refusal
 from . import lifeline
 from .batch import Batcher
-from .build import Unfit, build, describe
+from .build import Unfit, build, describe, open_model
 from .ear import Ear
+from .health import replace, wait_well
 from .inbox import Channel, DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
 from .pace import Pace
@@ -47,7 +50,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NEEDS_REPLACEMENT = 70  # exit status of a worker whose model says that it did not survive an interrupt (EX_SOFTWARE)
+    from .hooks import Hooks
 
 
 def serve(
@@ -79,6 +82,7 @@ def serve(
     if kind != SETUP:
         raise RuntimeError(f"the first message must be SETUP, not {kind}")
     setup = payload.loads(body)
+    here.worker = CurrentWorker(setup["name"], setup["seat"], setup["incarnation"], setup["device"])
     shared = map_page(page) if page >= 0 else private_page()
     if page >= 0:
         os.close(page)
@@ -100,13 +104,15 @@ def serve(
     try:
         recipe = Recipe(setup["recipe"])
         recipe.install()
-        model = build(recipe)
-        about = describe(model)
+        hooks = open_model(build(recipe))
+        about = describe(hooks.model)
     except Unfit as unfit:
         channel.send(UNFIT, 0, plain.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return
-    channel.send(READY, 0, plain.dumps({**about, "sees_arguments": ear.sees_arguments}))
-    Service(model, about["methods"], channel, inbox, interrupter, ear, voice, pace).run()
+    told = {**about, "hooks": hooks.found, "sees_arguments": ear.sees_arguments}
+    channel.send(READY, 0, plain.dumps(told))
+    Service(hooks, about["methods"], channel, inbox, interrupter, ear, voice, pace).run()
+    hooks.leave()
 
 
 class Service:
@@ -117,7 +123,7 @@ class Service:
 
     def __init__(
         self,
-        model: Any,
+        hooks: Hooks,
         methods: dict[str, str],
         channel: Channel,
         inbox: DirectInbox | InBandInbox,
@@ -126,7 +132,10 @@ class Service:
         voice: Voice,
         pace: Pace,
     ) -> None:
-        self._model = model
+        self._model = model = hooks.model
+        self._healthy = hooks.healthy
+        self._interval = hooks.interval if hooks.healthy is not None else 0.0
+        self._deadline = (0, 0.0)  # a request, and when its caller's time is over
         # Refused in the caller too, but for requests that came before the first worker was ready.
         self._odd = {name: kind for name, kind in methods.items() if kind != PLAIN}
         self._streamer = Streamer(channel, inbox, interrupter, voice)
@@ -142,12 +151,17 @@ class Service:
     def run(self) -> None:
         """Answer requests until the hub says LEAVE."""
         while True:
+            if self._healthy is not None:
+                wait_well(self._inbox, self._healthy, self._interval)
             kind, link_id, self._body = self._inbox.receive()
             if kind not in REQUESTS:
                 if kind == LEAVE:
                     return
                 if kind == FREED_RESULT:
                     self._voice.freed(link_id)
+                elif kind == DEADLINE:
+                    (left,) = SECONDS.unpack(self._body)
+                    self._deadline = link_id, monotonic() + left
                 elif kind == BATCH:
                     self._run_batch(int.from_bytes(self._body, "little"))
                 elif kind not in TO_STREAM:  # that stream is over
@@ -160,6 +174,7 @@ class Service:
             self._send(answer)
 
     def _run_batch(self, count: int) -> None:
+        here.deadline = math.inf  # each of them has its own
         began = perf_counter_ns()
         for answer in self._batcher.answers(count):
             self._send(answer)
@@ -179,6 +194,8 @@ class Service:
             return SKIPPED, link_id, b""
         letter = self._ear.open(link_id, self._body)  # before it may be interrupted: what is borrowed must be known
         self._body = b""
+        about, deadline = self._deadline
+        here.deadline = deadline if about == link_id else math.inf
         interrupter = self._interrupter
         stage = "arguments"
         value: Any = None
@@ -233,6 +250,4 @@ class Service:
         try:
             repair()
         except BaseException as exc:  # noqa: BLE001 - whatever it is, the model asked to be replaced
-            sys.excepthook(type(exc), exc, exc.__traceback__)
-            sys.stderr.flush()
-            os._exit(NEEDS_REPLACEMENT)
+            replace(exc)

@@ -63,6 +63,8 @@ class HubEnd:
         setup = {
             "name": "check",
             "seat": 0,
+            "incarnation": 1,
+            "device": None,
             "max_message": math.inf,
             "safe": False,
             "recipe": recipe,

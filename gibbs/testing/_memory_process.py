@@ -17,7 +17,7 @@ from gibbs import Ending
 
 from .._wire import payload
 from .._wire.frames import FrameReader
-from .._wire.messages import BATCH, CANCEL, INTERRUPT, LEAVE, REQUESTS, STREAM, TO_STREAM, TO_WORKER
+from .._wire.messages import BATCH, CANCEL, DEADLINE, INTERRUPT, LEAVE, REQUESTS, SECONDS, STREAM, TO_STREAM, TO_WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -82,6 +82,7 @@ class MemoryProcess:
         self.spec = spec
         self.pid = pid
         self.calls: list[Message] = []
+        self.seconds_left: dict[int, float] = {}  # by link id: what the caller had when it was sent, if that was told
         self.begun: int = 0
         self.running: int = 0
         self.target: int = 0
@@ -204,7 +205,9 @@ class MemoryProcess:
             while not self._inbox:
                 await self._more()
             message = self._inbox.popleft()
-            if message.kind not in TO_STREAM:  # about one that is over
+            if message.kind == DEADLINE:
+                (self.seconds_left[message.link_id],) = SECONDS.unpack(message.body)
+            elif message.kind not in TO_STREAM:  # about one that is over
                 return message
 
     async def receive_about(self, link_id: int) -> Message:

@@ -11,6 +11,7 @@ from gibbs._core.group import Group
 from gibbs._core.orders import Grant, Interrupt, Order, Recall, Send
 from gibbs._core.pace import DUE_SOON, UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
+from gibbs._core.terms import Terms
 from gibbs._core.ticket import Answer, Lost, Ticket
 from tests.core.machine.model import seconds_for
 
@@ -121,7 +122,7 @@ def test_an_abandoned_call_that_may_finish_keeps_its_seat_until_it_has():
 
 def test_the_callers_wish_comes_before_the_models():
     dispatcher, seat = serving(on_cancel="interrupt")
-    ticket = Ticket(b"", on_cancel="kill")
+    ticket = Ticket(b"", Terms(on_cancel="kill"))
     dispatcher.submit(ticket)
     assert dispatcher.withdraw(ticket) == [Interrupt(seat, 1, "kill")]
 
@@ -254,7 +255,7 @@ def test_a_queued_request_that_leaves_makes_way_for_the_one_behind_it():
 
 def test_close_refuses_all_and_cleans_up_what_runs():
     dispatcher, *_ = serving(2, on_cancel="kill")
-    tickets = [Ticket(b"", on_cancel="finish"), Ticket(b""), Ticket(b"")]
+    tickets = [Ticket(b"", Terms(on_cancel="finish")), Ticket(b""), Ticket(b"")]
     for ticket in tickets:
         dispatcher.submit(ticket)
     finishing = tickets[0].seat
@@ -608,7 +609,7 @@ def test_enough_short_calls_are_sent_ahead_and_no_further_worker_is_woken_for_mo
     tickets = submit(dispatcher, 3 * QUICK)
     held = [len(seat.held) for seat in dispatcher.seats]
     assert sorted(held) == [0, 3, QUICK], "the second is full enough"
-    assert dispatcher.has_queue
+    assert dispatcher.must_wait(Ticket(b""))
     assert dispatcher.oldest is tickets[QUICK + 3]
     (full,) = (seat for seat in dispatcher.seats if len(seat.held) == QUICK)
     assert dispatcher.answered(full, 1, YES) == [Send(full, QUICK + 1, [tickets[QUICK + 3]])]
@@ -851,7 +852,7 @@ def test_callers_who_ask_for_different_ends_get_the_gentlest_for_the_work(asked,
     dispatcher, seat = serving()
     group = Group(2)
     submit_to(dispatcher, group, 1)
-    tickets = [Ticket(b"payload", group=group, on_cancel=one) for one in asked]
+    tickets = [Ticket(b"payload", Terms(on_cancel=one), group=group) for one in asked]
     for ticket in tickets:
         dispatcher.submit(ticket)
     dispatcher.answered(seat, 1, YES)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
 from gibbs import RestartPolicy
+from gibbs._core.affinity import affinity_of
 from gibbs._core.dispatch import LARGE, Violation
 from gibbs._core.pace import ENOUGH, WINDOW
 from gibbs._core.ticket import Answer
@@ -31,6 +32,15 @@ IN_BAND = st.sampled_from([False, False, False, True])
 WINDOWS = st.sampled_from([None, 1, 2, 3, 4, 6, 9, 10, WINDOW])  # of 10 and more calls are short
 STREAMS = st.sampled_from([0, 0, 0, 1, 2, 5])  # windows; 0: a request
 COMPANIES = st.lists(st.tuples(st.sampled_from([1, 2, 3, 5]), st.sampled_from([0.0, 0.0, 0.125, 1.0])), max_size=2)
+ASKED = st.just({}) | st.fixed_dictionaries(
+    {},
+    optional={
+        "priority": st.sampled_from([-1, 0, 1, 2]),
+        "retries": st.sampled_from([0, 1, 2, 3]),
+        "affinity": st.sampled_from([affinity_of(key) for key in range(5)]),
+        "max_wait": st.sampled_from([0.0, 0.125, 1.0, math.inf]),
+    },
+)
 PAYLOADS = st.sampled_from([b"payload", b"payload", bytes(LARGE), bytes(LARGE + 1)])
 FEW_OR_NO_LIMIT = st.sampled_from([0, 1, 2, 5, math.inf, math.inf, math.inf])
 # Whole eighths of a second, so that "exactly the period" happens.
@@ -74,27 +84,31 @@ class DispatcherMachine(AfterEachStep):
     # ---- a request
 
     @precondition(lambda self: not self.hub.closed)
-    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS, window=STREAMS)
-    def submit(self, on_cancel, count, payload, window):
+    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS, window=STREAMS, asked=ASKED)
+    def submit(self, on_cancel, count, payload, window, asked):
         """Also more than find room, and also while the hub drains: those are refused."""
         for _ in range(count):
-            self.hub.submit(on_cancel, payload, window)
+            self.hub.submit(on_cancel, payload, window, **asked)
 
     @precondition(lambda self: not self.hub.closed and self.hub.max_pending == math.inf)
-    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(0, 12), payload=PAYLOADS)
-    def submit_all(self, on_cancel, count, payload):
-        self.hub.submit_all(count, on_cancel, payload)
+    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(0, 12), payload=PAYLOADS, asked=ASKED)
+    def submit_all(self, on_cancel, count, payload, asked):
+        self.hub.submit_all(count, on_cancel, payload, **asked)
 
     @precondition(lambda self: not self.hub.closed and self.hub.companies)
-    @rule(data=st.data(), on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS)
-    def submit_in_company(self, data, on_cancel, count, payload):
+    @rule(data=st.data(), on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS, asked=ASKED)
+    def submit_in_company(self, data, on_cancel, count, payload, asked):
         company = data.draw(st.sampled_from(self.hub.companies))
         for _ in range(count):
-            self.hub.submit(on_cancel, payload, company=company)
+            self.hub.submit(on_cancel, payload, company=company, **asked)
 
     @rule()
     def ripen(self):
         self.hub.ripen()
+
+    @rule()
+    def expire(self):
+        self.hub.expire()
 
     @precondition(lambda self: any(request.here for request in self.hub.requests))
     @rule(data=st.data())

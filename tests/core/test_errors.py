@@ -26,16 +26,21 @@ CRASHED = gibbs.WorkerCrashed(
     probable_cause="often this is the kernel's out-of-memory killer",
     may_have_run=False,
 )
+POISON = gibbs.PoisonRequest("Toy", 4712, 2, 6, signal="SIGSEGV", stderr_tail="one\n")
+POISON.crashes = (CRASHED,)
 EXAMPLES = [
     gibbs.GibbsError(),
     gibbs.HubClosed("Toy", "closed"),
     gibbs.HubClosed("Toy", "draining"),
     gibbs.HubClosed("Toy", "failed"),
     gibbs.HubOverloaded("Toy", 7),
+    gibbs.HubOverloaded("Toy", 7, 0.5),
     gibbs.WorkerStartFailed("Toy", 0, "timeout"),
     START_FAILED,
     gibbs.WorkerCrashed("Toy", None, 2, 1),
     CRASHED,
+    gibbs.PoisonRequest("Toy", 4712, 2, 6, exit_code=1),
+    POISON,
     gibbs.RemoteError("SystemExit", "3", "Traceback ...", "call"),
     gibbs.MessageTooLarge("Toy", "request", 2_000_000, 1_048_576),
     gibbs.RestartsExhausted("Toy", ()),
@@ -50,7 +55,7 @@ examples = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(err
 def fields(error):
     """All data, also of errors within errors."""
     return {
-        name: tuple((type(one), fields(one)) for one in value) if name == "failures" else value
+        name: tuple((type(one), fields(one)) for one in value) if name in ("failures", "crashes") else value
         for name, value in vars(error).items()
     }
 
@@ -63,12 +68,15 @@ def test_every_error_has_an_example_here():
 
 
 def test_the_tree_is_as_it_is_drawn():
-    drawn = re.findall(r"^(?:[├└]── )(\w+) *(.*)$", _errors.__doc__, re.MULTILINE)
-    assert {name for name, _ in drawn} == {cls.__name__ for cls in ERRORS} - {"GibbsError"}
-    for name, text in drawn:
+    drawn = re.findall(r"^(│   )?[├└]── (\w+) *(.*)$", _errors.__doc__, re.MULTILINE)
+    assert {name for _, name, _ in drawn} == {cls.__name__ for cls in ERRORS} - {"GibbsError"}
+    above = gibbs.GibbsError
+    for deeper, name, text in drawn:
         also = re.match(r"also anyio\.(\w+):", text)
         cls = getattr(gibbs, name)
-        assert cls.__bases__ == ((gibbs.GibbsError, getattr(anyio, also[1])) if also else (gibbs.GibbsError,))
+        base = above if deeper else gibbs.GibbsError
+        assert cls.__bases__ == ((base, getattr(anyio, also[1])) if also else (base,))
+        above = above if deeper else cls
 
 
 @pytest.mark.parametrize("cls", sorted(ERRORS, key=lambda cls: cls.__name__))

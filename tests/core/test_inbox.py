@@ -26,6 +26,9 @@ class Said:
     def receive(self):
         return self.messages.pop(0)
 
+    def wait(self, seconds):
+        return bool(self.messages)
+
 
 def inbox_of(*messages):
     inbox = InBandInbox(Said(*messages), private_page())

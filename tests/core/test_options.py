@@ -373,21 +373,36 @@ changes = st.fixed_dictionaries(
     optional={
         "on_cancel": st.sampled_from([None, "interrupt", "kill", "finish"]),
         "abandon_on_cancel": st.booleans(),
+        "priority": st.integers(-9, 9),
+        "retries": st.integers(0, 9),
+        "key": st.none() | st.text() | st.binary() | st.integers(),
+        "max_wait": st.just(math.inf) | st.floats(0, 1e6),
+        "buffer": st.integers(1, 999),
     },
 )
+AS_EVER = {
+    "on_cancel": None,
+    "abandon_on_cancel": True,
+    "priority": 0,
+    "retries": 0,
+    "key": None,
+    "max_wait": math.inf,
+    "buffer": 128,
+}
 
 
 def options_of(changes):
-    return {"on_cancel": UNSET, "abandon_on_cancel": UNSET, **changes}
+    return {**dict.fromkeys(AS_EVER, UNSET), **changes}
 
 
 @given(some=st.lists(changes, max_size=6))
 def test_of_one_option_the_later_setting_wins_and_what_was_not_named_stays(some):
-    options, expected = CallOptions(), {"on_cancel": None, "abandon_on_cancel": True}
+    options, expected = CallOptions(), dict(AS_EVER)
     for change in some:
         options = options.using(**options_of(change))
         expected |= change
     assert options == CallOptions(**expected)
+    assert options.terms == CallOptions(**expected).terms
 
 
 @given(first=changes, second=changes, start=changes)
@@ -429,7 +444,7 @@ def test_a_view_refuses_what_open_hub_refuses(view):
             view.using(abandon_on_cancel=value)
         assert repr(value) in str(caught.value)
     with pytest.raises(TypeError):
-        view.using(priority=3)
+        view.using(urgency=3)
 
 
 def test_options_cannot_be_changed_in_place():

@@ -9,17 +9,25 @@ import pytest
 from gibbs._core import seat as seats
 from gibbs._core import ticket as tickets
 from gibbs._core.seat import Seat, SeatMove, SeatState
+from gibbs._core.terms import PLAIN
 from gibbs._core.ticket import Answer, IllegalMove, Ticket, TicketMove, TicketState
 
-ENDS = {TicketState.ANSWERED, TicketState.CANCELLED, TicketState.REFUSED, TicketState.LOST}
+ENDS = {
+    TicketState.ANSWERED,
+    TicketState.CANCELLED,
+    TicketState.EXPIRED,
+    TicketState.REFUSED,
+    TicketState.LOST,
+}
 
 # Which of the moves each row of a docstring's table means, by its words.
 WORDS = {
     "a seat takes it": TicketMove.TAKE,
     "the caller is cancelled": TicketMove.CANCEL,
+    "no worker took it within its `max_wait`": TicketMove.EXPIRE,
     "the hub closes": TicketMove.REFUSE,
     "the worker answers, value or exception": TicketMove.ANSWER,
-    "the seat gives it back, or dies with evidence that it was not begun": TicketMove.RETURN,
+    "the seat gives it back, or dies with evidence that it was not begun, or it may be tried again": TicketMove.RETURN,
     "the seat dies otherwise, or for the second time before it began": TicketMove.LOSE,
 }
 SEAT_WORDS = {
@@ -56,6 +64,7 @@ def ticket_that_is(state, woken=None):
         TicketState.SENT: [TicketMove.TAKE],
         TicketState.ANSWERED: [TicketMove.TAKE, TicketMove.ANSWER],
         TicketState.CANCELLED: [TicketMove.CANCEL],
+        TicketState.EXPIRED: [TicketMove.EXPIRE],
         TicketState.REFUSED: [TicketMove.REFUSE],
         TicketState.LOST: [TicketMove.TAKE, TicketMove.LOSE],
     }[state]
@@ -99,7 +108,7 @@ def test_each_state_has_its_line_in_the_tables():
 
 
 def test_moves_are_verbs_that_an_error_can_say():
-    assert [*map(str, TicketMove)] == ["take", "return", "answer", "cancel", "refuse", "lose"]
+    assert [*map(str, TicketMove)] == ["take", "return", "answer", "cancel", "expire", "refuse", "lose"]
     assert [*map(str, SeatMove)] == ["launch", "ready", "interrupt", "unwind", "condemn", "bury", "retire"]
 
 
@@ -107,7 +116,10 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
     new = {"state": "queued", "number": 0, "seat": None, "link_id": 0, "outcome": None, "returned": False}
     of_nobody = {
         "ended": False,
-        "on_cancel": None,
+        "terms": PLAIN,
+        "deadline": math.inf,
+        "deaths": (),
+        "kills": 0,
         "wake": None,
         "waiter": None,
         "released": None,
@@ -137,7 +149,7 @@ def test_an_answer_came_along_unless_it_says_that_it_was_left_behind():
     assert Answer(True, b"body") != Answer(failed=True, body=b"body", left_behind=True)
 
 
-def test_a_ticket_has_four_ends_and_a_seat_has_one():
+def test_a_ticket_has_five_ends_and_a_seat_has_one():
     assert {state for state, moves in tickets.MOVES.items() if not moves} == ENDS
     assert {state for state, moves in seats.MOVES.items() if not moves} == {SeatState.RETIRED}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -141,3 +142,20 @@ def test_each_line_is_hashed_as_it_comes_and_in_order(backend):
         out, _ = program.communicate("\n".join(lines), timeout=WATCHDOG)
     assert out.split() == [expected(line) for line in lines]
     assert program.returncode == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ anytime
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_trip_is_planned_in_the_time_that_there_is(backend):
+    """Far fewer towns than would take so long: it is the deadline that ends the search, and the answer is in time."""
+    pytest.importorskip(backend)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "anytime.py", "--seconds", "1", "--towns", "12", "--backend", backend],
+        capture_output=True,
+        text=True,
+        timeout=WATCHDOG,
+        check=True,
+    )
+    assert re.fullmatch(r"12 towns, \d+\.\d s: a trip of \d\.\d{3}\n", done.stdout)

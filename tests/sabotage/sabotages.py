@@ -132,8 +132,8 @@ TWENTY = (
         "put a returned ticket at the tail",
         "who waited longest waits again behind everybody who came later, each time that a worker dies",
         (
-            Edit(QUEUE, "        self.tickets.move_to_end(ticket.number, last=False)\n", ""),
-            Edit(QUEUE, "if oldest < ticket.number:\n            self.tickets", "if False:\n            self.tickets"),
+            Edit(QUEUE, "        line.move_to_end(ticket.number, last=False)\n", ""),
+            Edit(QUEUE, "if oldest < ticket.number:\n            self._lines", "if False:\n            self._lines"),
         ),
         (
             CORE + "test_several_that_go_back_stand_in_the_order_of_arrival_whoever_held_them",
@@ -143,7 +143,7 @@ TWENTY = (
     Sabotage(
         "send a returned ticket a third time",
         "a request that costs workers before it begins goes round for ever and takes the whole hub down",
-        (Edit(DISPATCH, "if may_have_run or ticket.returned:", "if may_have_run:"),),
+        (Edit(DISPATCH, "if not may_have_run and not ticket.returned:", "if not may_have_run:"),),
         (
             CORE + "test_a_request_that_dies_twice_unbegun_is_lost_with_the_promise_that_it_has_not_run",
             DEATHS + "test_a_request_that_a_second_worker_did_not_begin_is_lost_with_the_promise_that_it_has_not_run",
@@ -167,8 +167,8 @@ TWENTY = (
         (
             Edit(
                 DISPATCH,
-                "            self._queue.remove(ticket)\n        self._end",
-                "            pass\n        self._end",
+                "            self._leave_line(ticket)\n        self._end(ticket, TicketMove.CANCEL)",
+                "            pass\n        self._end(ticket, TicketMove.CANCEL)",
             ),
         ),
         (

@@ -1,8 +1,8 @@
-"""Sabotages of streams, batches and maps; part of the second list."""
+"""Sabotages of streams, batches, maps, options and hooks; part of the second list."""
 
 from __future__ import annotations
 
-from tests.sabotage.parts import CORE, DISPATCH, QUEUE, SEAT, WORKER, Edit, Sabotage
+from tests.sabotage.parts import CORE, DESK, DISPATCH, QUEUE, SEAT, WORKER, Edit, Sabotage
 
 STREAM = "gibbs/_worker/stream.py"
 READER = "gibbs/_stream.py"
@@ -12,6 +12,8 @@ REAL_BATCHES = "tests/end_to_end/test_batching.py::"
 REAL_MAPS = "tests/end_to_end/test_mapping.py::"
 REAL_STREAMS = "tests/end_to_end/test_streaming.py::"
 STREAMS_IN_MEMORY = "tests/hub/test_stream.py::"
+CALL_OPTIONS = "tests/hub/test_call_options.py::"
+REAL_CALL_OPTIONS = "tests/end_to_end/test_call_options.py::"
 
 OF_VERBS = (
     Sabotage(
@@ -113,5 +115,56 @@ OF_VERBS = (
         (Edit(MAP, "            await self._desk.leave(self._options, *left)\n", "            pass\n"),),
         (REAL_MAPS + "test_leaving_withdraws_what_is_on_its_way",),
         timeout=60,
+    ),
+    Sabotage(
+        "forget what may be sent again",
+        "a request that may be tried again is sent without its arguments",
+        (
+            Edit(
+                DISPATCH,
+                "            if not ticket.terms.retries:\n                ticket.payload",
+                "            if True:\n                ticket.payload",
+            ),
+        ),
+        (
+            "tests/core/test_dispatch_machine.py::test_whatever_happens_in_whatever_order_each_request_is_in_one_place_and_ends_once",
+        ),
+        timeout=60,
+    ),
+    Sabotage(
+        "give a poison another worker",
+        "one bad input takes down worker after worker",
+        (Edit("gibbs/_core/ticket.py", " and self.kills < POISON and untouched", " and untouched"),),
+        (CALL_OPTIONS + "test_a_request_that_has_killed_two_workers_is_given_no_third",),
+    ),
+    Sabotage(
+        "share what may be sent again",
+        "a request that is tried again has the arguments that its first call has spoiled",
+        (Edit(DESK, "dumps = payload.dumps if options.retries else self._dumps", "dumps = self._dumps"),),
+        (REAL_CALL_OPTIONS + "test_what_a_call_has_changed_before_it_died_is_not_sent_again",),
+    ),
+    Sabotage(
+        "let nobody pass",
+        "a request with a higher priority waits like all others",
+        (
+            Edit(
+                "gibbs/_core/queue.py",
+                "ticket.created - AGEING * ticket.terms.priority, ticket.number",
+                "ticket.created, ticket.number",
+            ),
+        ),
+        (CALL_OPTIONS + "test_what_is_more_important_comes_first_and_equals_in_the_order_in_which_they_came",),
+    ),
+    Sabotage(
+        "forget the time of what comes back",
+        "a request waits for ever though its caller said for how long, once its worker has died before it began",
+        (Edit(DISPATCH, "if ticket.terms.max_wait < math.inf and not ticket.deaths:", "if False:"),),
+        (CALL_OPTIONS + "test_a_request_that_came_back_unbegun_after_its_time_is_refused",),
+    ),
+    Sabotage(
+        "let the unwell go on",
+        "a worker whose model says that it is not well is kept",
+        (Edit("gibbs/_worker/health.py", "        if not answer and answer is not None:", "        if False:"),),
+        ("tests/end_to_end/test_model_side.py::test_a_worker_that_is_not_well_is_replaced",),
     ),
 )

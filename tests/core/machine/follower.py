@@ -4,6 +4,7 @@ Knows who may be sent a request, when one must be cleaned up or recalled, and no
 follows at once, as in the crew.
 """
 
+from gibbs._core.affinity import liking
 from gibbs._core.dispatch import Dispatcher
 from gibbs._core.orders import Grant, Interrupt, Order, Recall, Send
 from gibbs._core.pace import SHORT
@@ -12,7 +13,7 @@ from tests.core.machine.model import Place, Request
 
 class Follower:
     places: list[Place]
-    queue: list[Request]  # sorted by number
+    queue: list[Request]  # in the order of their turns
     dispatcher: Dispatcher
     enough: int
     _aside: dict[int, Request]
@@ -43,8 +44,11 @@ class Follower:
             assert place.state != "serving" or place.to_clean_up is None, "nobody cleans up"
         if self.queue:
             could = [place for place in self.places if place.could_take(self.queue[0])]
-            awake = any(place.held and place.service_time < SHORT for place in could)
+            awake = [place for place in could if place.held and place.service_time < SHORT]
             assert not could or (self.ahead >= self.enough and awake), "room was not used"
+            assert self.queue[0].terms.affinity is None or could == awake, (
+                "who likes one seat takes another that is free"
+            )
 
     def _done(self, orders, *, ticks=False):
         """All of one list, but for its recalls: whose they are."""
@@ -95,8 +99,8 @@ class Follower:
         first = self.queue[0]
         assert order.together == (first.company is not None)
         if order.together:
-            alike = [one for one in self.queue if one.company is first.company and not one.deaths]
-            together = [first] if first.deaths else alike[: first.company.most]
+            alike = [one for one in self.queue if one.company is first.company and not one.came_back]
+            together = [first] if first.came_back else alike[: first.company.most]
             assert order.tickets == [request.ticket for request in together], "not all that could run together"
             assert not place.held
             self.queue = together + [one for one in self.queue if one not in together]
@@ -109,6 +113,10 @@ class Follower:
             self._aside.clear()
             place.together = True
             return
+        likings = [ticket.terms.affinity for ticket in order.tickets]
+        assert len(likings) == 1 or likings == [None] * len(likings), (
+            "sent where another went, and it likes a seat of its own"
+        )
         for link_id, ticket in enumerate(order.tickets, order.link_id):
             self._one_sent(place, link_id, ticket)
 
@@ -117,13 +125,16 @@ class Follower:
         assert ticket is request.ticket, "not the first of the queue"
         assert ticket.payload == request.payload, "its payload is gone"
         assert not request.begun, "sent again after it had begun"
-        assert request.deaths < 2, "sent a third time"
         assert place.could_take(request)
         busy = [other for other in self.places if other.held and other.could_take(request)]
         idle = [other for other in self.places if not other.held and other.could_take(request)]
         if place.held and place.service_time >= SHORT:
             assert not idle, "it would have been run at once elsewhere"
-        if not place.held:
+        if request.terms.affinity is not None:
+            others = [other for other in busy if other.service_time < SHORT and self.ahead < self.enough] + idle
+            others = others or [other for other in busy if other.service_time >= SHORT]
+            assert place is max(others, key=lambda other: liking(request.terms.affinity, other.seat.index))
+        elif not place.held:
             assert not busy or any(other.service_time >= SHORT for other in busy), "one was awake"
         if self.ahead >= self.enough:
             assert not busy or any(other.service_time >= SHORT for other in busy), "enough was sent ahead"
@@ -141,4 +152,7 @@ class Follower:
 
     def _back_to_the_queue(self, request):
         request.state = "queued"
-        self.queue = sorted([*self.queue, request], key=lambda request: request.number)
+        self._wait_in_line(request)
+
+    def _wait_in_line(self, *requests):
+        self.queue = sorted([*self.queue, *requests], key=lambda request: request.turn)

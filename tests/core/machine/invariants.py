@@ -100,9 +100,12 @@ class AfterEachStep(RuleBasedStateMachine):
             assert [*company.group.gathering.values()] == [request.ticket for request in company.gathering]
             assert len(company.gathering) < company.most, "they could run"
         assert dispatcher.sends_ahead == (ahead > 0)
-        large = any(len(r.ticket.payload) > LARGE for place in hub.places for r in place.held.values())
+        held = [request for place in hub.places for request in place.held.values()]
+        large = any(len(request.ticket.payload) > LARGE and not request.terms.retries for request in held)
         assert dispatcher.wants_ticks == (ahead > 0 or large)
         waiting = sorted(hub.queue + hub.gathering, key=lambda request: request.number)
+        assert dispatcher.expires_at == min((request.give_up_at for request in waiting), default=math.inf)
+        assert hub.queue == sorted(hub.queue, key=lambda request: request.turn)
         assert dispatcher.oldest is (waiting[0].ticket if waiting else None)
         running = [
             request for place in hub.places for request in [*place.held.values()][: None if place.together else 1]
@@ -117,6 +120,7 @@ class AfterEachStep(RuleBasedStateMachine):
         live = sum(request.live for request in self.hub.requests)
         assert self.hub.dispatcher.live == live
         assert self.hub.dispatcher.tally == Tally(**self.hub.tally)
+        assert self.hub.dispatcher.retried == sum(request.tried for request in self.hub.requests)
         assert sum(self.hub.tally.values()) == len(self.hub.requests) - live
         assert self.hub.dispatcher.closed == self.hub.closed
         assert not (self.hub.closed and live), "live after the close"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from gibbs._core.group import Group
 from gibbs._core.pace import AHEAD, UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
+from gibbs._core.terms import PLAIN, Terms
 from gibbs._core.ticket import Ticket
 from gibbs._wire.frames import HEADER_SIZE, FrameError, FrameReader, encode
 from gibbs._wire.messages import TO_HUB
@@ -34,7 +35,10 @@ class Request:
     outcome: object = None
     may_not_wait: bool = False  # as many waited as may, when it came
     sent: int = 0  # how often
-    deaths: int = 0  # workers that died with it unbegun
+    came_back: bool = False  # a worker died that had it
+    tried: int = 0  # how often it was sent again after a worker died that may have begun it
+    kills: int = 0  # workers that died while they ran it alone
+    deaths: tuple[object, ...] = ()  # those after which it was tried again
     begun: bool = False
     forgotten: bool = False  # the dispatcher knows that it has begun, and keeps its payload no longer
     cleanable: bool = False  # somebody wants to know when it has left its seat
@@ -46,7 +50,20 @@ class Request:
     credit: int = 0  # items that its worker may still send
     here: int = 0  # items that came and were not taken
     taken: int = 0  # items that were taken and not granted again
+    came: bool = False  # whether any item has
     company: "Company | None" = None  # those that it may run together with
+    terms: Terms = PLAIN
+    created: float = 0.0
+
+    @property
+    def turn(self) -> tuple[float, int]:
+        """Its place in the queue: a level of priority is worth ten seconds."""
+        return self.created - 10 * self.terms.priority, self.number
+
+    @property
+    def give_up_at(self) -> float:
+        """When a worker must have taken it."""
+        return math.inf if self.tried else self.created + self.terms.max_wait
 
     @property
     def live(self) -> bool:
@@ -54,7 +71,7 @@ class Request:
 
     @property
     def needs_an_empty_seat(self) -> bool:
-        return self.deaths > 0 or (self.may_not_wait and not self.sent) or self.company is not None
+        return self.came_back or (self.may_not_wait and not self.sent) or self.company is not None
 
 
 @dataclass(eq=False)

@@ -10,6 +10,7 @@ core's. They are here as small as they can be, so that the core is driven as the
 import math
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from gibbs._core.orders import Recall
 from gibbs._core.pace import ENOUGH, SHORT, UNKNOWN
 from gibbs._core.restarts import Restarts
 from gibbs._core.seat import Seat
+from gibbs._core.terms import Terms
 from gibbs._core.ticket import Answer, Lost, Ticket
 from gibbs._wire.items import cut_items
 from gibbs._wire.messages import ANSWER, FAILURE, ITEMS, SKIPPED
@@ -47,7 +49,7 @@ class PlainHub(Follower):
         self.restarts = Restarts(policy)
         self.failures = FailureLog(policy)
         self.requests: list[Request] = []
-        self.queue: list[Request] = []  # sorted by number
+        self.queue: list[Request] = []  # in the order of their turns
         self._aside = {}
         self.companies: list[Company] = []
         self.tally = Counter()
@@ -76,13 +78,16 @@ class PlainHub(Follower):
         payload: bytes = b"payload",
         window: int = 0,
         company: Company | None = None,
+        **asked: Any,
     ) -> None:
         assert not self.closed
         request = Request(len(self.requests) + 1, on_cancel, None, payload, window=window, credit=window)
         request.company = company
+        request.created = self.now
+        request.terms = Terms(on_cancel=on_cancel, **asked)
         request.ticket = Ticket(
             payload,
-            on_cancel=on_cancel,
+            request.terms,
             flow=Flow(window) if window else None,
             group=company.group if company else None,
             wake=partial(self._wake_of, request),
@@ -91,9 +96,11 @@ class PlainHub(Follower):
         waiting = self.waiting
         request.may_not_wait = waiting >= self.max_pending
         could_be_run = not self.queue and any(place.could_take(None) for place in self.places)
-        could = [place for place in self.places if not self.queue and place.could_take(request)]
-        awake = any(place.held and place.service_time < SHORT for place in could)
+        comes_first = not self.queue or request.turn < self.queue[0].turn
+        could = [place for place in self.places if comes_first and place.could_take(request)]
+        awake = [place for place in could if place.held and place.service_time < SHORT]
         must_be_sent = bool(could) and not (awake and self.ahead >= self.enough)
+        must_be_sent = must_be_sent or (request.terms.affinity is not None and could != awake)
         for length in {0, waiting, waiting + 1, self.max_pending}:
             assert self.dispatcher.has_room(length) == (could_be_run or waiting < length)
         if self.draining or not self.dispatcher.has_room(self.max_pending):
@@ -107,12 +114,13 @@ class PlainHub(Follower):
             assert not orders or not company.gathering
             self._follow(orders)
             return
-        self.queue.append(request)
+        assert self.dispatcher.must_wait(request.ticket) <= (not comes_first)
+        self._wait_in_line(request)
         self._follow(self.dispatcher.submit(request.ticket, alone=request.may_not_wait))
         assert self.waiting <= max(waiting, self.max_pending), "it waits, and may not"
         assert must_be_sent <= (request.state == "sent") <= bool(could)
 
-    def submit_all(self, count: int, on_cancel: str | None, payload: bytes) -> None:
+    def submit_all(self, count: int, on_cancel: str | None, payload: bytes, **asked: Any) -> None:
         """Several at once of one caller: as one by one, but sent in as few orders as can be."""
         assert not self.closed
         assert math.inf == self.max_pending
@@ -120,10 +128,12 @@ class PlainHub(Follower):
             return
         requests = [Request(len(self.requests) + n, on_cancel, None, payload) for n in range(1, count + 1)]
         for request in requests:
-            request.ticket = Ticket(payload, on_cancel, created=self.now)
+            request.created = self.now
+            request.terms = Terms(on_cancel=on_cancel, **asked)
+            request.ticket = Ticket(payload, request.terms, created=self.now)
             request.ticket.wake = partial(self._wake_of, request)
         self.requests += requests
-        self.queue += requests
+        self._wait_in_line(*requests)
         self._follow(self.dispatcher.submit_all([request.ticket for request in requests]))
 
     def _wake_of(self, request: Request, ticket: Ticket) -> None:
@@ -158,6 +168,14 @@ class PlainHub(Follower):
                 request.credit += request.taken
                 request.taken = 0
 
+    def expire(self) -> None:
+        """Those that no worker has taken in time wait no longer."""
+        for request in [*self.queue, *self.gathering]:
+            if request.give_up_at <= self.now:
+                (self.queue if request in self.queue else request.company.gathering).remove(request)
+                self._end(request, "expired", None, "expired")
+        self._follow(self.dispatcher.expire(self.now))
+
     def ripen(self) -> None:
         """Those whose first has waited for long enough wait no longer."""
         ripe = [one for one in self.companies if one.gathering]
@@ -172,7 +190,7 @@ class PlainHub(Follower):
         self._follow(self.dispatcher.ripen(self.now))
 
     def _ripe(self, company: Company) -> None:
-        self.queue = sorted([*self.queue, *company.gathering], key=lambda request: request.number)
+        self._wait_in_line(*company.gathering)
         company.gathering.clear()
 
     # ---- the verbs: a seat's worker
@@ -223,7 +241,7 @@ class PlainHub(Follower):
                 self.dispatcher.begun(place.seat, place.begun)
                 place.known_begun = place.begun
                 for link_id, request in place.held.items():
-                    request.forgotten = request.forgotten or link_id <= place.begun
+                    request.forgotten = request.forgotten or (link_id <= place.begun and not request.terms.retries)
 
     def claim(self, place: Place) -> None:
         """No verb: the worker has done with what it had claimed before, and takes the claim of the next."""
@@ -267,6 +285,7 @@ class PlainHub(Follower):
         place.known_begun = max(place.known_begun, link_id)
         request.credit -= count
         request.here += count if request.live else 0
+        request.came = True
         self.dispatcher.arrived(place.seat, link_id, items)
         return True
 
@@ -349,16 +368,25 @@ class PlainHub(Follower):
         place.state = "vacant"
         place.recalled.clear()
         death = object()
+        together = place.together and len(place.held) > 1
         for link_id in list(place.held):
             request = self._let_go(place, link_id)
             request.begun = begun is None or link_id <= begun
             if not request.live:
                 continue
-            if request.begun or request.deaths:
-                self._end(request, "lost", Lost(death, request.begun), "lost")
-            else:
-                request.deaths += 1
+            request.kills += request.begun and not together
+            again = request.tried < request.terms.retries and request.kills < 2 and not request.came
+            if not request.begun and not request.came_back:
+                request.came_back = True
                 self._back_to_the_queue(request)
+            elif again:
+                request.tried += 1
+                request.deaths += (death,)
+                request.came_back, request.begun = True, False
+                self._back_to_the_queue(request)
+            else:
+                lost = Lost(death, request.begun, request.deaths, request.kills >= 2)
+                self._end(request, "lost", lost, "lost")
         self._follow(self.dispatcher.lost(place.seat, read, death))
         self._ask_for_another(place)
 

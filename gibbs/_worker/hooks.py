@@ -1,0 +1,79 @@
+"""What a model may have beside its methods, found by name and signature: how it is opened, warmed up, asked for its health, closed.
+
+Promises that a hook is what can be called without arguments and is plain: an ordinary method that happens to bear such a name and takes
+something is none.
+"""
+
+from __future__ import annotations
+
+import math
+from types import FunctionType, MethodType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+INTERVAL = 10.0  # seconds without a request after which a model is asked for its health, if it does not say
+
+
+class Hooks:
+    """Those of one model. `model` is what is served: what the model gives when it is entered, if it can be."""
+
+    def __init__(self, model: Any) -> None:
+        """Raises what entering the model raises."""
+        self.found: list[str] = []
+        self.model = model
+        self._leave: Callable[[], object] | None = None
+        kind = type(model)
+        if hasattr(kind, "__enter__") and hasattr(kind, "__exit__"):
+            self.found.append("__enter__")
+            self.model = kind.__enter__(model)
+            self._leave = lambda: kind.__exit__(model, None, None, None)
+        elif (close := hook(model, "close")) is not None:
+            self.found.append("close")
+            self._leave = close
+        self._warm_up = self._find("warm_up")
+        self.healthy = self._find("healthy")
+
+    def _find(self, name: str) -> Callable[[], object] | None:
+        found = hook(self.model, name)
+        if found is not None:
+            self.found.append(name)
+        return found
+
+    @property
+    def interval(self) -> float:
+        """Seconds without a request after which `healthy` is called; and that it may take."""
+        interval = getattr(self.model, "health_interval", INTERVAL)
+        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval < math.inf:
+            raise ValueError(f"health_interval must be a number of seconds > 0, not {interval!r}")
+        return float(interval)
+
+    def warm_up(self) -> None:
+        """Raises what the model raises."""
+        if self._warm_up is not None:
+            self._warm_up()
+
+    def leave(self) -> None:
+        """The worker is about to exit in peace. Raises what the model raises."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+
+def hook(model: Any, name: str) -> Callable[[], Any] | None:
+    """The model's hook of this name, if it has one. Looks without running properties."""
+    if not callable(getattr(type(model), name, None)):
+        return None
+    bound = getattr(model, name)
+    function = bound.__func__ if isinstance(bound, MethodType) else bound
+    if isinstance(function, FunctionType):
+        code = function.__code__
+        given = 1 if isinstance(bound, MethodType) else 0
+        wants = code.co_argcount - given - len(function.__defaults__ or ())
+        wants += code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
+        if wants > 0 or code.co_flags & (0x20 | 0x80 | 0x200):  # a generator, or async
+            return None
+    found: Callable[[], Any] = bound
+    return found
