@@ -100,6 +100,7 @@ class Desk:
         kwargs: dict[str, Any],
         options: CallOptions,
         flow: Flow | None = None,
+        deadline: float = math.inf,
     ) -> Ticket:
         """What is asked, pickled, and not handed in yet: `check` comes before. Raises the pickler's own error, or MessageTooLarge."""
         # Nobody but the ticket keeps the body, and it lets go of it when its call has begun. What is in an arena is then the model's
@@ -110,7 +111,7 @@ class Desk:
             raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
         groups = self.crew.groups
         group = groups.get(method) if groups else None
-        return Ticket(body, options.terms, flow, group, self.loop.now(), self.loop.deadline())
+        return Ticket(body, options.terms, flow, group, self.loop.now(), deadline)
 
     @property
     def has_room(self) -> bool:
@@ -174,7 +175,7 @@ class Desk:
 
     def open(self, ticket: Ticket) -> Any:
         """The end of a ticket as a result or an exception, in the task of its caller."""
-        outcome = ticket.outcome
+        outcome, ticket.outcome = ticket.outcome, None  # whoever keeps the ticket does not keep what came
         if isinstance(outcome, Answer):
             return self._open_answer(outcome)
         if isinstance(outcome, Lost):

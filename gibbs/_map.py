@@ -7,6 +7,7 @@ withdrawn when the block is left, however that is.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack
@@ -65,6 +66,7 @@ class Results(Generic[R_co]):
         self._waiter: Any = None  # the reader's, while it waits
         self._room: Any = None  # the waiter of who reads an async source, while that waits
         self._in_a_row = 0
+        self._deadline = math.inf
         self._readers: TaskGroup | None = None
 
     async def __aenter__(self) -> Results[R_co]:
@@ -73,6 +75,9 @@ class Results(Generic[R_co]):
             raise RuntimeError("these results were entered before: call map() again")
         source, self._source = self._source, None
         self._desk.check(PLAIN, self._method)
+        self._deadline = (
+            self._desk.loop.deadline()
+        )  # of the scopes around the block: an item may be read in another one
         if isinstance(source, AsyncIterable):
             iterator = aiter(source)
             self._readers = anyio.create_task_group()
@@ -112,6 +117,7 @@ class Results(Generic[R_co]):
         self._desk.settle(asked)
         outcome = asked.outcome
         if type(outcome) is Answer and not (outcome.failed or outcome.left_behind):
+            asked.outcome = None
             result: R_co = self._desk.open_result(outcome.body)
             return result
         if asked.state is TicketState.REFUSED:
@@ -205,7 +211,7 @@ class Results(Generic[R_co]):
         """Give the item its place; what is to be handed in for it is put to the others."""
         try:
             self._desk.check(PLAIN, self._method)
-            ticket = self._desk.ticket(self._method, (item,), {}, self._options)
+            ticket = self._desk.ticket(self._method, (item,), {}, self._options, deadline=self._deadline)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - its pickling's, which is told in the item's place
             self._line.append(error)
             self._tell()

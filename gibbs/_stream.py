@@ -54,7 +54,7 @@ class Stream(Generic[T_co]):
             raise RuntimeError("this stream was entered before: ask for another one")
         asked, self._asked = self._asked, None
         self._desk.check(GENERATOR, asked[0])
-        self._ticket = self._desk.ticket(*asked, self._options, self._flow)
+        self._ticket = self._desk.ticket(*asked, self._options, self._flow, self._desk.loop.deadline())
         self._desk.submit(self._ticket)
         return self
 

@@ -18,9 +18,9 @@ _FEW = 64
 
 
 class Deadlines:
-    """A heap. Invariant: every ticket that is QUEUED and whose terms have a `max_wait` is in it, but for one that has begun before.
+    """A heap. Invariant: every ticket that waits, as `_waits` says, and whose terms have a `max_wait` is in it.
 
-    Others that were are left in it until they come to its top, or are too many.
+    Others that did are left in it until they come to its top, or are too many.
     """
 
     __slots__ = ("_heap", "_many")
@@ -32,7 +32,7 @@ class Deadlines:
     def add(self, ticket: Ticket) -> None:
         """It waits from now on, or again."""
         if len(self._heap) >= self._many:
-            self._heap = [entry for entry in self._heap if entry[2].state is TicketState.QUEUED]
+            self._heap = [entry for entry in self._heap if _waits(entry[2])]
             heapify(self._heap)
             self._many = 2 * len(self._heap) + _FEW
         heappush(self._heap, (ticket.created + ticket.terms.max_wait, ticket.number, ticket))
@@ -41,7 +41,7 @@ class Deadlines:
     def next_at(self) -> float:
         """When the next of those that wait must have been taken."""
         heap = self._heap
-        while heap and heap[0][2].state is not TicketState.QUEUED:
+        while heap and not _waits(heap[0][2]):
             heappop(heap)
         return heap[0][0] if heap else math.inf
 
@@ -53,3 +53,8 @@ class Deadlines:
             if ticket not in tickets[-1:]:  # it came back, and was here twice
                 tickets.append(ticket)
         return tickets
+
+
+def _waits(ticket: Ticket) -> bool:
+    """Whether no worker has taken it yet. One that is tried again was taken in time, however long it waits now."""
+    return ticket.state is TicketState.QUEUED and not ticket.deaths

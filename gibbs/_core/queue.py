@@ -69,7 +69,7 @@ class Queue:
         return len(self._lines) > 1 and self.first is ticket
 
     def take(self, at_most: int) -> list[Ticket]:
-        """Remove the first, and those whose turns follow and that may be sent behind it: none that came back, or has a favourite seat."""
+        """Remove the first, and those whose turns follow and that may be sent behind it: not who came back, has company, or likes a seat."""
         first = self.first
         assert first is not None
         line = self._line_of(first)
@@ -77,7 +77,8 @@ class Queue:
         until = min(map(turn_of, others), default=None)
         tickets = [first]
         for ticket in islice(line.values(), 1, at_most):
-            if ticket.returned or ticket.terms.affinity is not None or (until is not None and turn_of(ticket) > until):
+            alone = ticket.returned or ticket.group is not None or ticket.terms.affinity is not None
+            if alone or (until is not None and turn_of(ticket) > until):
                 break
             tickets.append(ticket)
         self._remove(tickets)

@@ -113,6 +113,7 @@ class Follower:
             self._aside.clear()
             place.together = True
             return
+        assert not any(ticket.group for ticket in order.tickets), "it could have run together with others"
         likings = [ticket.terms.affinity for ticket in order.tickets]
         assert len(likings) == 1 or likings == [None] * len(likings), (
             "sent where another went, and it likes a seat of its own"
