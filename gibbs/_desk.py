@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from ._core.terms import PLAIN as PLAIN_TERMS
 from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge, RemoteError
 from ._parent.home import Home
 from ._parent.insist import insist
 from ._parent.own import whole
-from ._parent.waiter import running_loop
 from ._wire import failure, letter, payload
 from ._wire.verbs import PLAIN, refusal
 
@@ -51,7 +51,7 @@ class Desk:
         self._longest = crew.options.max_message
         self._loads: Callable[[Any], Any] = letter.loads if results is None else _safely(results)
         self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
-        self.loop = running_loop()
+        self.loop = crew.loop
         self.wake = crew.turns.wake
         self.submit = whole(self.submit)  # type: ignore[method-assign]  # once for each hub
         self.submit_all = whole(self.submit_all)  # type: ignore[method-assign]
@@ -80,7 +80,9 @@ class Desk:
         try:
             if ticket.seat is not None and ticket.seat.is_due:
                 await self._stay_awake(ticket)
-            if not ticket.ended:
+            while not ticket.ended:
+                if ticket.question is not None:
+                    self._answer(ticket, loop.deadline() - loop.now())
                 ticket.waiter = loop.new_waiter()
                 ticket.wake = self.wake
                 await ticket.waiter
@@ -100,7 +102,7 @@ class Desk:
         kwargs: dict[str, Any],
         options: CallOptions,
         flow: Flow | None = None,
-        deadline: float = math.inf,
+        deadline: float | None = None,
     ) -> Ticket:
         """What is asked, pickled, and not handed in yet: `check` comes before. Raises the pickler's own error, or MessageTooLarge."""
         # Nobody but the ticket keeps the body, and it lets go of it when its call has begun. What is in an arena is then the model's
@@ -135,8 +137,16 @@ class Desk:
     def settle(self, ticket: Ticket) -> None:
         """It has ended, and is never sent again; whoever keeps the exception keeps the frame that knows it."""
         ticket.payload = b""
+        if ticket.question is not None:
+            self._answer(ticket, -math.inf)
         if self.crew.closed is not None and not self.crew.dispatcher.live:
             self.crew.news.announce()
+
+    def _answer(self, ticket: Ticket, seconds: float) -> None:
+        """Tell the worker how long the caller will wait, since it has asked."""
+        question, ticket.question = ticket.question, None
+        assert question is not None
+        question(seconds)
 
     async def _stay_awake(self, ticket: Ticket) -> None:
         """Let others run, and look for the answer, for a moment: to be woken takes longer than the call."""
@@ -153,7 +163,7 @@ class Desk:
         orders = dispatcher.submit(ticket, alone=must_not_wait)
         if orders:
             self.crew.carry_out(orders)
-        elif ticket.terms.max_wait < math.inf or (ticket.group is not None and ticket.group.patience):
+        elif ticket.terms is not PLAIN_TERMS or ticket.group is not None:  # it may wait until some time
             self.crew.waits.ring()
 
     def submit_all(self, tickets: list[Ticket]) -> None:

@@ -73,13 +73,17 @@ class CurrentWorker:
 
 
 class _Here:
-    """What the worker tells its model, and nobody tells elsewhere. One per process; written by its main thread."""
+    """What the worker tells its model, and nobody tells elsewhere. One per process; written by its main thread.
 
-    __slots__ = ("deadline", "worker")
+    Invariant: `deadline` is None only while a call runs, and nobody has asked its caller yet.
+    """
+
+    __slots__ = ("ask", "deadline", "worker")
 
     def __init__(self) -> None:
         self.worker = CurrentWorker()
-        self.deadline = math.inf  # of the running call, by this process's `monotonic`
+        self.deadline: float | None = math.inf  # of the running call, by this process's `monotonic`
+        self.ask: Callable[[], float] = lambda: math.inf  # the hub, in the main thread
 
 
 here = _Here()
@@ -114,6 +118,8 @@ def checkpoint() -> None:
             raise Interrupted
     elif not interrupts.depth:
         interrupts.deliver()
+        if interrupts.is_unwanted():  # it was raised before, and swallowed
+            raise Interrupted
 
 
 def cancelled() -> bool:
@@ -127,8 +133,10 @@ def cancelled() -> bool:
 def remaining() -> float:
     """Seconds until the deadline of the caller's scopes (`anyio.fail_after` and the like); `math.inf` if there is none.
 
-    So a model can give the best answer that it has found in time. It is told as a duration, when the request is sent: subtract what
-    the way back takes. Negative when the time is over. `math.inf` in a batch, whose callers each have their own, and outside a worker.
+    So a model can give the best answer that it has found in time: leave what the way back takes. Negative when the time is over, and
+    when the caller has left. The first question of a call goes to the hub and back, some 0.1 ms; what is answered is kept for
+    the rest of it. `math.inf` in a batch, whose callers each have their own, between calls, and outside a worker. A thread of the
+    model's own knows it when the call's own thread has asked.
 
     Example:
         ```python
@@ -139,7 +147,9 @@ def remaining() -> float:
             return best
         ```
     """
-    return here.deadline - monotonic()
+    if here.deadline is None and get_ident() == interrupts.thread:
+        here.deadline = here.ask()
+    return math.inf if here.deadline is None else here.deadline - monotonic()
 
 
 class uninterruptible:

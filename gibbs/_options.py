@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ._batched import batches_of
 from ._core.affinity import affinity_of
 from ._core.restarts import RestartPolicy
-from ._core.terms import Terms
+from ._core.terms import PLAIN, Terms
 from ._model import _Function
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class CallOptions:
             affinity=None if self.key is None else affinity_of(self.key),
             max_wait=self.max_wait,
         )
-        object.__setattr__(self, "terms", terms)
+        object.__setattr__(self, "terms", PLAIN if terms == PLAIN else terms)  # one object for nearly all
 
     def using(self, **changes: Any) -> CallOptions:
         """These options with some of them replaced; UNSET leaves one as it is."""

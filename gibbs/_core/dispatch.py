@@ -44,6 +44,7 @@ LARGE = 1 << 16  # bytes of a payload that is worth letting go before its outcom
 
 # On the way of every request; an enum looks its members up, which takes as long as a move does.
 _SERVING, _INTERRUPTING = SeatState.SERVING, SeatState.INTERRUPTING
+_FOR_EVER = math.inf
 _TAKE, _ANSWER = TicketMove.TAKE, TicketMove.ANSWER
 
 
@@ -89,8 +90,8 @@ class Dispatcher:
         return waiting + sum(len(group.gathering) for group in self.groups) if self.groups else waiting
 
     def must_wait(self, ticket: Ticket) -> bool:
-        """Whether others are held by no seat that a new one has to wait behind."""
-        return self._queue.has_line(ticket.terms.priority)
+        """Whether others are held by no seat that a new one has to wait behind: those of its own priority."""
+        return ticket.terms.priority in self._queue.lines
 
     @property
     def running(self) -> int:
@@ -153,7 +154,7 @@ class Dispatcher:
             return self._ripe(group) if group.is_full else []
         if not self._queue.count and (seat := self._seat_for(ticket, alone=alone)) is not None:
             return [self._send([ticket], seat, together=group is not None)]
-        if ticket.terms.max_wait < math.inf:
+        if ticket.terms.max_wait < _FOR_EVER:
             self._deadlines.add(ticket)
         goes_before = self._queue.append(ticket)
         return (
@@ -321,10 +322,10 @@ class Dispatcher:
             may_have_run = begun is None or link_id <= max(begun, seat.begun)
             ticket.kills += may_have_run and not together
             if not may_have_run and not ticket.returned:
-                ticket.returned = True
+                ticket.returned = ticket.apart = True
                 self._requeue(ticket)
             elif ticket.may_be_retried:
-                ticket.returned = True
+                ticket.returned = ticket.apart = True
                 ticket.deaths += (death,)
                 self.retried += 1
                 self._requeue(ticket)
@@ -426,17 +427,17 @@ class Dispatcher:
                 orders.append(self._send(self._queue.take_group(group.most), seat, together=True))
                 continue
             share = 1
-            if (
-                seat.service_time < SHORT and not ticket.returned and ticket.terms.affinity is None
-            ):  # the same seat would be found again and again
+            if seat.service_time < SHORT and not ticket.apart:  # the same seat would be found again and again
                 share = max(1, min(seat.window - len(seat.held), self._enough - self._ahead))
             orders.append(self._send(self._queue.take(share), seat))
         return orders
 
     def _seat_for(self, ticket: Ticket, *, alone: bool = False) -> Seat | None:
         """Which seat takes it now, with `alone` only one that holds nothing."""
-        alone = alone or ticket.returned or ticket.group is not None
         enough = self._ahead >= self._enough
+        if not ticket.apart:
+            return self._roster.find(alone=alone, enough=enough)
+        alone = alone or ticket.returned or ticket.group is not None
         affinity = ticket.terms.affinity
         if affinity is None:
             return self._roster.find(alone=alone, enough=enough)

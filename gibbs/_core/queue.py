@@ -30,22 +30,22 @@ def turn_of(ticket: Ticket) -> tuple[float, int]:
 class Queue:
     """Lines of tickets, by priority.
 
-    Invariants: each line is by arrival number, and always in its order; none is empty; `count` is how many tickets are in all.
+    Invariants: each of `lines` is by arrival number, and always in its order; none is empty; `count` is how many tickets are in all.
     """
 
-    __slots__ = ("_lines", "count")
+    __slots__ = ("count", "lines")
 
     def __init__(self) -> None:
-        self._lines: dict[int, OrderedDict[int, Ticket]] = {}
+        self.lines: dict[int, OrderedDict[int, Ticket]] = {}
         self.count = 0
 
     def __iter__(self) -> Iterator[Ticket]:
-        return merge(*(line.values() for line in self._lines.values()), key=turn_of)
+        return merge(*(line.values() for line in self.lines.values()), key=turn_of)
 
     @property
     def first(self) -> Ticket | None:
         """The ticket whose turn is next."""
-        lines = self._lines
+        lines = self.lines
         if len(lines) > 1:
             return min((next(iter(line.values())) for line in lines.values()), key=turn_of)
         for line in lines.values():
@@ -55,33 +55,38 @@ class Queue:
     @property
     def oldest(self) -> Ticket | None:
         """The ticket that has been here for longest."""
-        firsts = (next(iter(line.values())) for line in self._lines.values())
+        firsts = (next(iter(line.values())) for line in self.lines.values())
         return min(firsts, key=lambda ticket: ticket.number, default=None)
-
-    def has_line(self, priority: int) -> bool:
-        """Whether some ticket of this priority waits, and so must whoever comes behind it."""
-        return priority in self._lines
 
     def append(self, ticket: Ticket) -> bool:
         """A new one, whose arrival number is the highest so far. Whether it goes before others that wait."""
-        self._line_of(ticket)[ticket.number] = ticket
+        lines = self.lines
+        line = lines.get(ticket.terms.priority)
+        if line is None:
+            line = lines[ticket.terms.priority] = OrderedDict()
+        line[ticket.number] = ticket
         self.count += 1
-        return len(self._lines) > 1 and self.first is ticket
+        return len(lines) > 1 and self.first is ticket
 
     def take(self, at_most: int) -> list[Ticket]:
-        """Remove the first, and those whose turns follow and that may be sent behind it: not who came back, has company, or likes a seat."""
+        """Remove the first, and those whose turns follow and that may be sent behind it."""
         first = self.first
         assert first is not None
-        line = self._line_of(first)
-        others = [next(iter(other.values())) for other in self._lines.values() if other is not line]
-        until = min(map(turn_of, others), default=None)
+        priority = first.terms.priority
+        line = self.lines[priority]
+        until = None
+        if len(self.lines) > 1:
+            until = min(turn_of(next(iter(other.values()))) for other in self.lines.values() if other is not line)
         tickets = [first]
         for ticket in islice(line.values(), 1, at_most):
-            alone = ticket.returned or ticket.group is not None or ticket.terms.affinity is not None
-            if alone or (until is not None and turn_of(ticket) > until):
+            if ticket.apart or (until is not None and turn_of(ticket) > until):
                 break
             tickets.append(ticket)
-        self._remove(tickets)
+        for ticket in tickets:
+            del line[ticket.number]
+        if not line:
+            del self.lines[priority]
+        self.count -= len(tickets)
         return tickets
 
     def take_group(self, at_most: int) -> list[Ticket]:
@@ -105,7 +110,7 @@ class Queue:
             line[ticket.number] = ticket
             self.count += 1
         for priority in disordered:
-            self._lines[priority] = OrderedDict(sorted(self._lines[priority].items()))
+            self.lines[priority] = OrderedDict(sorted(self.lines[priority].items()))
 
     def remove(self, ticket: Ticket) -> None:
         """Its caller has left."""
@@ -119,23 +124,23 @@ class Queue:
         line.move_to_end(ticket.number, last=False)
         self.count += 1
         if oldest < ticket.number:
-            self._lines[ticket.terms.priority] = OrderedDict(sorted(line.items()))
+            self.lines[ticket.terms.priority] = OrderedDict(sorted(line.items()))
 
     def clear(self) -> None:
         """The hub closes."""
-        self._lines.clear()
+        self.lines.clear()
         self.count = 0
 
     def _line_of(self, ticket: Ticket) -> OrderedDict[int, Ticket]:
-        line = self._lines.get(ticket.terms.priority)
+        line = self.lines.get(ticket.terms.priority)
         if line is None:
-            line = self._lines[ticket.terms.priority] = OrderedDict()
+            line = self.lines[ticket.terms.priority] = OrderedDict()
         return line
 
     def _remove(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
-            line = self._lines[ticket.terms.priority]
+            line = self.lines[ticket.terms.priority]
             del line[ticket.number]
             if not line:
-                del self._lines[ticket.terms.priority]
+                del self.lines[ticket.terms.priority]
         self.count -= len(tickets)

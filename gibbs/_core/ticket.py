@@ -118,6 +118,7 @@ class Ticket:
     """
 
     __slots__ = (
+        "apart",
         "created",
         "deadline",
         "deaths",
@@ -129,6 +130,7 @@ class Ticket:
         "number",
         "outcome",
         "payload",
+        "question",
         "released",
         "returned",
         "seat",
@@ -145,7 +147,7 @@ class Ticket:
         flow: Flow | None = None,
         group: Group | None = None,
         created: float = 0.0,
-        deadline: float = math.inf,
+        deadline: float | None = math.inf,
         *,
         wake: Callable[[Ticket], None] | None = None,
     ) -> None:
@@ -156,13 +158,17 @@ class Ticket:
         self.wake = wake
         self.waiter: Any = None  # who waits for its end, as `wake` knows them
         self.created = created
-        self.deadline = deadline  # when its caller's time is over; told the worker, and nothing else is done about it
+        self.deadline = deadline  # when its caller's time is over, told the worker; None: its caller must be asked
+        self.question: Callable[[float], None] | None = (
+            None  # the worker's, how many seconds that are: the caller answers
+        )
         self.number = 0  # arrival number, given by the dispatcher; the order of the queue
         self.state = TicketState.QUEUED
         self.ended = False
         self.seat: Seat | None = None
         self.link_id = 0
         self.outcome: object = None
+        self.apart = group is not None or terms.affinity is not None  # it is never sent in one order behind another
         self.returned = False  # a worker died that had it; from now on only a seat that holds nothing takes it
         self.deaths: tuple[object, ...] = ()  # of workers after which it was tried again
         self.kills = 0  # workers that died while they ran it and nothing else

@@ -66,7 +66,7 @@ class Shelf:
         for number, ticket in enumerate(tickets, link_id):
             body: Any = ticket.payload
             body = body if type(body) is bytes else self._lend(number, body)
-            if ticket.deadline < math.inf and not together:
+            if ticket.deadline is not None and ticket.deadline < math.inf and not together:
                 messages.append((DEADLINE, number, SECONDS.pack(ticket.deadline - now())))
             if ticket.flow is None:
                 messages.append((CALL, number, body))

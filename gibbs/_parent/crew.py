@@ -25,13 +25,14 @@ from .cleanups import Cleanups
 from .own import own
 from .supervisor import Supervisor
 from .turns import Turns
-from .waiter import Alarm, News
+from .waiter import Alarm, News, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskGroup
 
+    from .._core.ticket import Ticket
     from .._errors import ClosedReason
     from .._options import HubOptions
     from ..abc import LaunchSession
@@ -65,6 +66,7 @@ class Crew:
         arguments = getattr(session, "arguments", None) if options.results is None else None
         self.lender = None if arguments is None else Lender(arguments, options.max_message)
         self.news = News()
+        self.loop = running_loop()
         self.turns = Turns()
         self.methods: dict[str, str] | None = None  # name → kind, as the first worker that is ready and trusted told
         self.groups: dict[str, Group] = {}  # those of the methods that run many requests in one call
@@ -228,6 +230,17 @@ class Crew:
                 assert isinstance(order, Recall)
                 orders += self.dispatcher.given_back(order.seat, worker.recall())
                 self.waits.ring()
+
+    def ask(self, ticket: Ticket, question: Callable[[float], None]) -> None:
+        """A worker asks how many seconds the caller of a request will wait: nobody but that caller's own task can tell."""
+        if ticket.ended:
+            question(-math.inf)
+        elif ticket.deadline is not None:
+            question(ticket.deadline - self.loop.now())
+        else:
+            ticket.question = question
+            if ticket.waiter is not None:
+                self.loop.wake(ticket.waiter)
 
     def look_at(self, seat: Seat) -> None:
         """Settle what the seat's worker has said, without waiting until the loop has noticed."""

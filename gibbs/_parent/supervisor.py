@@ -142,6 +142,7 @@ class Supervisor:
             self.seat,
             crew.dispatcher,
             crew.carry_out,
+            crew.ask,
             cancel_grace=crew.options.cancel_grace,
             max_message=crew.options.max_message,
             trusted=crew.options.results is None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio
@@ -20,14 +21,17 @@ from .._wire import payload
 from .._wire.frames import FrameError
 from .._wire.letter import ASIDE
 from .._wire.messages import (
+    ASKS,
     CLOSE,
     CREDIT,
+    DEADLINE,
     FAILURE,
     FREED_ARGUMENTS,
     ITEMS,
     LEAVE,
     OUTCOMES,
     READY,
+    SECONDS,
     SETUP,
     SIZE,
     SKIPPED,
@@ -83,6 +87,7 @@ class Worker:
         seat: Seat,
         dispatcher: Dispatcher,
         carry_out: Callable[[list[Order]], None],
+        ask: Callable[[Ticket, Callable[[float], None]], None],
         *,
         cancel_grace: float,
         max_message: float,
@@ -104,6 +109,7 @@ class Worker:
         seat.shows_begun = not self.link.in_band
         self._dispatcher = dispatcher
         self._carry_out = carry_out
+        self._ask = ask
         self._cancel_grace = cancel_grace
         self._cleanups = cleanups
         self._unwanted: Interrupt | None = None
@@ -308,6 +314,11 @@ class Worker:
             self._dispatcher.arrived(self._seat, link_id, open_items(body))
             return
         ticket = self._seat.held.get(link_id)
+        if kind == ASKS:
+            if ticket is None:
+                raise Violation(f"it asks about request {link_id}, which it does not hold")
+            self._ask(ticket, partial(self._tell, link_id))
+            return
         if kind == SKIPPED:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
@@ -320,6 +331,9 @@ class Worker:
         self._carry_out(orders)
         if self.deadline < math.inf:
             self._alarm.ring()
+
+    def _tell(self, link_id: int, seconds: float) -> None:
+        self.link.send(DEADLINE, link_id, SECONDS.pack(seconds))
 
     def _end(self, reason: Over) -> None:
         if self.over is None:

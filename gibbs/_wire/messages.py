@@ -14,7 +14,7 @@ LEAVE = 4  # no more requests come: leave the loop and exit as a program does
 STREAM = 6  # as CALL, of a generator; nothing may be sent of it before CREDIT
 CREDIT = 7  # so many more items of that stream may be sent; the body is a little-endian number
 BATCH = 9  # the so many CALLs that follow are one call of a method that takes a list; the first has this link id; a little-endian number
-DEADLINE = 10  # so many SECONDS are left to the caller of that request, which follows
+DEADLINE = 10  # so many SECONDS are left to the caller of that request: it follows, or the worker has asked
 CLOSE = 8  # the reader of that stream is gone: close its generator where it yields
 FREED_RESULT = 5  # no view is left of what that request's result had in the worker's arena
 
@@ -29,9 +29,10 @@ FREED_ARGUMENTS = 22  # no view is left of what that request's arguments have in
 ITEMS = (
     23  # some items of that stream, as `items` packs them; its end is an ANSWER without a body, or what ends a request
 )
+ASKS = 24  # how long will the caller of that request wait? DEADLINE tells
 
 TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, DEADLINE, FREED_RESULT})
-TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS})
+TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS, ASKS})
 
 REQUESTS = frozenset({CALL, STREAM})  # what a worker claims and begins
 TO_STREAM = frozenset({CREDIT, CLOSE})  # about one that it has begun, or that is over

@@ -128,16 +128,16 @@ class _Line:
         """Whether there is a message, now or within so many seconds."""
         return bool(self._put_off) or self._comes(seconds)
 
-    def receive_about(self, link_id: int) -> tuple[int, bytes]:
-        """Wait for the next message about the stream that runs; what was put off for one before it is looked at first."""
+    def receive_about(self, link_id: int, kinds: frozenset[int] = TO_STREAM) -> tuple[int, bytes]:
+        """Wait for the next message about what runs, of these kinds; what was put off for one before it is looked at first."""
         for index, (kind, its_link_id, body) in enumerate(self._put_off):
-            if its_link_id == link_id and kind in TO_STREAM:
+            if its_link_id == link_id and kind in kinds:
                 del self._put_off[index]
                 return kind, body
         while True:
             message = self._next()
             kind, its_link_id, body = message
-            if its_link_id == link_id and kind in TO_STREAM:
+            if its_link_id == link_id and kind in kinds:
                 return kind, body
             self._put_off.append(message)
 

@@ -17,6 +17,7 @@ from .._wire.claims import Claims
 from .._wire.letter import loads
 from .._wire.messages import (
     ANSWER,
+    ASKS,
     BATCH,
     DEADLINE,
     FAILURE,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .hooks import Hooks
+
+_DEADLINES = frozenset({DEADLINE})
 
 
 def serve(
@@ -147,6 +150,7 @@ class Service:
         self._voice = voice
         self._pace = pace
         self._body = b""
+        here.ask = self._ask
 
     def run(self) -> None:
         """Answer requests until the hub says LEAVE."""
@@ -195,7 +199,7 @@ class Service:
         letter = self._ear.open(link_id, self._body)  # before it may be interrupted: what is borrowed must be known
         self._body = b""
         about, deadline = self._deadline
-        here.deadline = deadline if about == link_id else math.inf
+        here.deadline = deadline if about == link_id else math.inf if verb == STREAM else None
         interrupter = self._interrupter
         stage = "arguments"
         value: Any = None
@@ -224,6 +228,7 @@ class Service:
         except Interrupted as exc:
             interrupter.end()
             error = exc  # the model's own doing, unless it was fired
+        here.deadline = math.inf
         if interrupter.fired:
             error = None  # for the reason below
             self._after_interrupt()
@@ -236,6 +241,17 @@ class Service:
             error = None
             return FAILURE, link_id, body
         return self._voice.result(link_id, value)
+
+    def _ask(self) -> float:
+        """When the time of the running call's caller is over. The model has asked: nothing here may be interrupted."""
+        running, self._interrupter.running = self._interrupter.running, 0
+        try:
+            link_id = self._interrupter.armed
+            self._channel.send(ASKS, link_id)
+            (left,) = SECONDS.unpack(self._inbox.receive_about(link_id, _DEADLINES)[1])
+            return monotonic() + float(left)
+        finally:
+            self._interrupter.running = running
 
     def _check(self, method: str, needed: str) -> None:
         kind = self._odd.get(method, PLAIN)

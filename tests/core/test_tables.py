@@ -120,6 +120,8 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
         "deadline": math.inf,
         "deaths": (),
         "kills": 0,
+        "apart": False,
+        "question": None,
         "wake": None,
         "waiter": None,
         "released": None,
