@@ -21,6 +21,7 @@ from ._errors import HubOverloaded, MessageTooLarge, RemoteError
 from ._parent.home import Home
 from ._parent.insist import insist
 from ._parent.own import whole
+from ._parent.supervisor import crash_of
 from ._wire import failure, letter, payload
 from ._wire.verbs import PLAIN, refusal
 
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._core.flow import Flow
-    from ._errors import Stage, WorkerCrashed
+    from ._errors import Stage
     from ._options import CallOptions, Safe
     from ._parent.crew import Crew
-    from ._parent.supervisor import Death
     from ._wire.lender import Parcel
 
 
@@ -189,7 +189,7 @@ class Desk:
         if isinstance(outcome, Answer):
             return self._open_answer(outcome)
         if isinstance(outcome, Lost):
-            raise _lost(outcome)
+            raise crash_of(outcome)
         if ticket.state is TicketState.EXPIRED:
             raise HubOverloaded(self.crew.options.name, self.crew.dispatcher.waiting, ticket.terms.max_wait)
         assert ticket.state is TicketState.REFUSED
@@ -276,21 +276,6 @@ class Desk:
         if kind is None:
             raise AttributeError(f"the model of the hub {self.crew.options.name!r} has no method {name!r}")
         raise TypeError(f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {refusal(needed, kind)}")
-
-
-def _lost(outcome: Lost) -> WorkerCrashed:
-    """The last crash, or that it was one too many; behind it those after which the request was tried again."""
-    before: list[WorkerCrashed] = []
-    for death in cast("tuple[Death, ...]", outcome.earlier):
-        crash = death.error()
-        crash.__cause__ = before[-1] if before else None
-        before.append(crash)
-    last = cast("Death", outcome.death)
-    error = (
-        last.poisoning(tuple(before)) if outcome.poison and before else last.error(may_have_run=outcome.may_have_run)
-    )
-    error.__cause__ = before[-1] if before else None
-    return error
 
 
 def _remote(told: failure.RemoteFailure) -> RemoteError:

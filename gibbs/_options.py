@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .abc import Launcher
 
-MOST_PRIORITY = 1_000_000
+MOST_PRIORITY = 100  # each that waits has a line of its own
 LEAST_MESSAGE = 1 << 20  # bytes; a worker must be able to say in words what went wrong
 
 OnCancel: TypeAlias = Literal["interrupt", "kill", "finish"]

@@ -16,7 +16,7 @@ def affinity_of(key: str | bytes | int) -> int:
     if isinstance(key, bytes):
         text = b"b" + key
     else:
-        text = (f"i{key}" if isinstance(key, int) else f"s{key}").encode("utf-8", "surrogatepass")
+        text = b"i%x" % key if isinstance(key, int) else b"s" + str.encode(key, "utf-8", "surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 

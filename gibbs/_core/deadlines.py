@@ -56,5 +56,5 @@ class Deadlines:
 
 
 def _waits(ticket: Ticket) -> bool:
-    """Whether no worker has taken it yet. One that is tried again was taken in time, however long it waits now."""
-    return ticket.state is TicketState.QUEUED and not ticket.deaths
+    """Whether no worker has taken it yet. One whose worker died was taken in time, however long it waits now."""
+    return ticket.state is TicketState.QUEUED and not ticket.returned

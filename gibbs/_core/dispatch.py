@@ -301,10 +301,15 @@ class Dispatcher:
                 self._requeue(ticket)
         return self._changed(seat)
 
-    def condemn(self, seat: Seat) -> None:
-        """The worker is dead, or must die: nothing more is assigned. What it holds waits for the evidence."""
-        if seat.state is not SeatState.DYING:
-            seat.move(SeatMove.CONDEMN)
+    def condemn(self, seat: Seat) -> list[Order]:
+        """The worker is dead, or must die: nothing more is assigned to it. What it holds waits for the evidence.
+
+        A lie of it may stand behind answers that were settled, whose room was not offered yet.
+        """
+        if seat.state is SeatState.DYING:
+            return []
+        seat.move(SeatMove.CONDEMN)
+        return self._assign()
 
     def lost(self, seat: Seat, begun: int | None, death: object) -> list[Order]:
         """The worker is gone and its last words are read. `begun` is the last id that it began; None: nobody knows.
@@ -387,7 +392,7 @@ class Dispatcher:
     def _requeue(self, ticket: Ticket) -> None:
         ticket.move(TicketMove.RETURN)
         self._queue.put_back(ticket)
-        if ticket.terms.max_wait < math.inf and not ticket.deaths:  # what was tried again, had been taken in time
+        if ticket.terms.max_wait < math.inf and not ticket.returned:  # one whose worker died had been taken in time
             self._deadlines.add(ticket)
 
     def _changed(self, seat: Seat) -> list[Order]:

@@ -32,9 +32,10 @@ class Group:
 
     @property
     def ripe_at(self) -> float:
-        """When the first has waited for long enough."""
-        first = next(iter(self.gathering.values()), None)
-        return math.inf if first is None else first.created + self.patience
+        """When one of them has waited for long enough: as long as is usual, or as it will at most."""
+        return min(
+            (one.created + min(self.patience, one.terms.max_wait) for one in self.gathering.values()), default=math.inf
+        )
 
     def give(self) -> list[Ticket]:
         """All that gathered, in their order; they gather no longer."""

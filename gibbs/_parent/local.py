@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from .process import LocalProcess, open_arguments
 from .usable_cpus import usable_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
     from anyio.abc import TaskGroup
 
@@ -62,9 +63,14 @@ class LocalLauncher:
     devices: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.devices, str) or not all(isinstance(one, str) for one in self.devices):
-            raise TypeError(f"devices must be a sequence of strings, not {self.devices!r}")
-        object.__setattr__(self, "devices", tuple(self.devices))
+        devices: Any = self.devices
+        if (
+            isinstance(devices, str)
+            or not isinstance(devices, Sequence)
+            or not all(isinstance(one, str) for one in devices)
+        ):
+            raise TypeError(f"devices must be a sequence of strings, not {devices!r}")
+        object.__setattr__(self, "devices", tuple(devices))
         if self.env is not None:
             if not hasattr(self.env, "items"):
                 raise TypeError(f"env must be a mapping of strings to strings, not {self.env!r}")

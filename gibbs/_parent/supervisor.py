@@ -7,7 +7,7 @@ request, nor when the hub gives up: it asks the dispatcher and the crew.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -23,6 +23,7 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from .._core.seat import Seat
+    from .._core.ticket import Lost
     from .._records import Ending
     from ..abc import WorkerProcess
     from .crew import Crew
@@ -45,6 +46,21 @@ class Death:
         error = PoisonRequest(**self._facts)
         error.crashes = crashes
         return error
+
+
+def crash_of(outcome: Lost) -> WorkerCrashed:
+    """The last crash, or that it was one too many; behind it those after which the request was tried again."""
+    before: list[WorkerCrashed] = []
+    for death in cast("tuple[Death, ...]", outcome.earlier):
+        crash = death.error()
+        crash.__cause__ = before[-1] if before else None
+        before.append(crash)
+    last = cast("Death", outcome.death)
+    error = (
+        last.poisoning(tuple(before)) if outcome.poison and before else last.error(may_have_run=outcome.may_have_run)
+    )
+    error.__cause__ = before[-1] if before else None
+    return error
 
 
 class Supervisor:
@@ -178,7 +194,7 @@ class Supervisor:
     def _settle(self, worker: Worker | None) -> None:
         """The worker is gone, or never came: what it held is lost or goes back. Synchronous, on every way out."""
         dispatcher = self._crew.dispatcher
-        dispatcher.condemn(self.seat)
+        self._crew.carry_out(dispatcher.condemn(self.seat))
         begun: int | None = 0
         if worker is not None:  # a process that may still run may still begin what it holds: its page proves nothing
             begun = worker.link.begun() if worker.ending.certain else None

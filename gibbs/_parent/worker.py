@@ -224,7 +224,7 @@ class Worker:
 
     async def bury(self) -> None:
         """Kill what is left, reap it, hear its last words; `ending` then says how it ended."""
-        self._dispatcher.condemn(self._seat)
+        self._carry_out(self._dispatcher.condemn(self._seat))
         if self.over not in ("stream", "exited"):
             self.process.kill()
         await insist(self._bury)
@@ -338,5 +338,5 @@ class Worker:
     def _end(self, reason: Over) -> None:
         if self.over is None:
             self.over = reason
-            self._dispatcher.condemn(self._seat)
+            self._carry_out(self._dispatcher.condemn(self._seat))
             self._alarm.ring()

@@ -55,8 +55,8 @@ def build(recipe: Recipe) -> Any:
     return model
 
 
-def open_model(model: Any) -> Hooks:
-    """Enter the model if it can be, and warm it up. Raises Unfit; then it was left again."""
+def open_model(model: Any) -> tuple[Hooks, dict[str, Any]]:
+    """Enter the model if it can be, warm it up, and describe it. Raises Unfit; then it was left again."""
     try:
         hooks = Hooks(model)
     except BaseException as error:  # noqa: BLE001 - the user's code
@@ -65,13 +65,13 @@ def open_model(model: Any) -> Hooks:
         hooks.warm_up()
         if hooks.healthy is not None:
             _ = hooks.interval
+        return hooks, describe(hooks.model)
     except BaseException as error:  # noqa: BLE001 - as above
         try:
             hooks.leave()
         except BaseException as another:  # noqa: BLE001 - the first is the one that matters
             error.add_note(f"and then, when it was left: {another!r}")
-        raise Unfit("model", error) from None
-    return hooks
+        raise error if isinstance(error, Unfit) else Unfit("model", error) from None
 
 
 def describe(model: Any) -> dict[str, Any]:

@@ -6,14 +6,14 @@ something is none.
 
 from __future__ import annotations
 
-import math
-from types import FunctionType, MethodType
+from types import FunctionType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+LONGEST = 86400.0
 INTERVAL = 10.0  # seconds without a request after which a model is asked for its health, if it does not say
 
 
@@ -26,10 +26,15 @@ class Hooks:
         self.model = model
         self._leave: Callable[[], object] | None = None
         kind = type(model)
-        if hasattr(kind, "__enter__") and hasattr(kind, "__exit__"):
+        if _of_class(kind, "__enter__") and _of_class(kind, "__exit__"):
             self.found.append("__enter__")
             self.model = kind.__enter__(model)
             self._leave = lambda: kind.__exit__(model, None, None, None)
+            if self.model is None:
+                self.leave()
+                raise TypeError(
+                    f"{kind.__qualname__}.__enter__() gave None: it must return what is to be served, such as self"
+                )
         elif (close := hook(model, "close")) is not None:
             self.found.append("close")
             self._leave = close
@@ -46,8 +51,8 @@ class Hooks:
     def interval(self) -> float:
         """Seconds without a request after which `healthy` is called; and that it may take."""
         interval = getattr(self.model, "health_interval", INTERVAL)
-        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval < math.inf:
-            raise ValueError(f"health_interval must be a number of seconds > 0, not {interval!r}")
+        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval <= LONGEST:
+            raise ValueError(f"health_interval must be a number of seconds > 0, a day at most, not {interval!r}")
         return float(interval)
 
     def warm_up(self) -> None:
@@ -63,17 +68,24 @@ class Hooks:
 
 
 def hook(model: Any, name: str) -> Callable[[], Any] | None:
-    """The model's hook of this name, if it has one. Looks without running properties."""
-    if not callable(getattr(type(model), name, None)):
+    """The model's hook of this name, if it has one. Looks at its class without running properties, and behind decorators."""
+    function = _of_class(type(model), name)
+    if isinstance(function, staticmethod | classmethod):
+        function = function.__func__
+    while (inner := getattr(function, "__wrapped__", None)) is not None:
+        function = inner
+    if not isinstance(function, FunctionType):
+        return None  # nobody knows what it takes
+    code = function.__code__
+    given = 0 if isinstance(_of_class(type(model), name), staticmethod) else 1
+    wants = code.co_argcount - given - len(function.__defaults__ or ())
+    wants += code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
+    if wants > 0 or code.co_flags & (0x20 | 0x80 | 0x200):  # a generator, or async
         return None
-    bound = getattr(model, name)
-    function = bound.__func__ if isinstance(bound, MethodType) else bound
-    if isinstance(function, FunctionType):
-        code = function.__code__
-        given = 1 if isinstance(bound, MethodType) else 0
-        wants = code.co_argcount - given - len(function.__defaults__ or ())
-        wants += code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
-        if wants > 0 or code.co_flags & (0x20 | 0x80 | 0x200):  # a generator, or async
-            return None
-    found: Callable[[], Any] = bound
+    found: Callable[[], Any] = getattr(model, name)
     return found
+
+
+def _of_class(kind: type, name: str) -> Any:
+    """What an instance has by its class, and not what the class itself has by its own."""
+    return next((vars(cls)[name] for cls in kind.__mro__ if name in vars(cls)), None)

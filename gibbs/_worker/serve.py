@@ -37,7 +37,7 @@ from .._wire.recipe import Recipe
 from .._wire.verbs import GENERATOR, PLAIN, refusal
 from . import lifeline
 from .batch import Batcher
-from .build import Unfit, build, describe, open_model
+from .build import Unfit, build, open_model
 from .ear import Ear
 from .health import replace, wait_well
 from .inbox import Channel, DirectInbox, InBandInbox
@@ -107,8 +107,7 @@ def serve(
     try:
         recipe = Recipe(setup["recipe"])
         recipe.install()
-        hooks = open_model(build(recipe))
-        about = describe(hooks.model)
+        hooks, about = open_model(build(recipe))
     except Unfit as unfit:
         channel.send(UNFIT, 0, plain.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return

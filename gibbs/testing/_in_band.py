@@ -50,6 +50,7 @@ class _Process:
 
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
+        self.device = getattr(process, "device", None)
 
     @property
     def stream(self) -> ByteStream:

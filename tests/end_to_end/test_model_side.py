@@ -67,12 +67,12 @@ class Asks:
                 say(folder, "stopped")
 
         thread = threading.Thread(target=work)
-        thread.start()
+        with gibbs.uninterruptible():
+            thread.start()
         try:
             thread.join()
-        except gibbs.Interrupted:
+        finally:
             thread.join()
-            raise
 
     def holds_back_until(self, folder):
         with gibbs.uninterruptible():
@@ -122,7 +122,7 @@ async def test_the_seat_is_the_same_after_a_crash_and_the_incarnation_is_not(ope
         assert await hub.request() == ("Asks", 0, 2, None) * 2
 
 
-@pytest.mark.parametrize("devices", ["cuda:0", [0], [None]])
+@pytest.mark.parametrize("devices", ["cuda:0", [0], [None], None, (str(n) for n in range(2))])
 def test_devices_that_make_no_sense_are_refused(devices):
     with pytest.raises(TypeError, match="devices"):
         gibbs.LocalLauncher(devices=devices)
@@ -154,6 +154,45 @@ async def test_a_model_learns_how_long_its_caller_will_wait(opened):
                 assert 0 < await anext(results) <= WATCHDOG
             assert await hub.method(Asks.all_left).request("x") == math.inf, "each of a batch has its own"
         assert await left.request() == math.inf, "nothing is left of the one before"
+
+
+class Ponders:
+    health_interval = 0.02
+
+    def __call__(self, folder):
+        say(folder, gibbs.remaining() < math.inf)
+
+    def healthy(self):
+        return gibbs.remaining() == math.inf
+
+
+async def test_between_two_calls_nobody_waits(either_launcher, tmp_path):
+    async with gibbs.open_hub(Ponders, workers=1, launcher=either_launcher) as hub:
+        with anyio.fail_after(WATCHDOG):
+            for _ in range(3):
+                await hub.request(str(tmp_path))
+                await anyio.sleep(0.05)
+        assert said(tmp_path) == ["True"] * 3
+        assert hub.statistics().restarts == 0
+
+
+async def test_a_caller_who_has_left_will_wait_no_longer(either_launcher, start, tmp_path):
+    """Its own task cannot be asked any more, and the model must not wait for an answer."""
+    async with gibbs.open_hub(Late, workers=1, launcher=either_launcher, on_cancel="finish") as hub:
+        call = start(hub, str(tmp_path))
+        await until(lambda: said(tmp_path) == ["works"])
+        await call.cancel()
+        Path(tmp_path, "go").touch()
+        await until(lambda: said(tmp_path) == ["works", "-inf"])
+        assert hub.statistics().restarts == 0
+
+
+class Late:
+    def __call__(self, folder):
+        say(folder, "works")
+        while not Path(folder, "go").exists():
+            pass
+        say(folder, gibbs.remaining())
 
 
 async def test_what_waits_in_the_queue_waits_on_its_callers_time(opened):
@@ -346,4 +385,4 @@ async def test_an_interval_that_is_none_is_refused_when_the_model_is_built(opene
     with pytest.raises(gibbs.WorkerStartFailed) as caught:
         async with opened(NoInterval, str(tmp_path)):
             raise AssertionError("it was entered")
-    assert "health_interval must be a number of seconds > 0, not 'often'" in str(caught.value.__cause__)
+    assert "health_interval must be a number of seconds > 0" in str(caught.value.__cause__)

@@ -25,6 +25,12 @@ def open_hub(launcher, workers=1, **options):
     return gibbs.open_hub(Echo, workers=workers, launcher=launcher, close_timeout=0, **options)
 
 
+async def work(worker):
+    """The script of a worker that does all that it should."""
+    if await worker.start():
+        await worker.work()
+
+
 def argument(call):
     return call.content[1][0]
 
@@ -48,7 +54,7 @@ async def answer_all(worker, begin, count):
         ("priority", "high", TypeError),
         ("priority", 1.0, TypeError),
         ("priority", True, TypeError),
-        ("priority", 1 << 40, ValueError),
+        ("priority", 101, ValueError),
         ("retries", -1, ValueError),
         ("retries", 1.5, TypeError),
         ("retries", True, TypeError),
@@ -317,18 +323,31 @@ async def test_no_worker_at_all_takes_nothing_in_time():
             await hub.using(max_wait=0.01).request(1)
 
 
-async def test_a_request_that_came_back_unbegun_after_its_time_is_refused(ask, by_hand):
+async def test_a_request_that_a_worker_had_in_time_is_not_refused_when_that_has_died(ask, by_hand, begin):
     launcher = ScriptedLauncher(by_hand)
     async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
-        asked = await ask(tg, hub.using(max_wait=0.01).request, 1)
-        await launcher.worker().receive()
-        await anyio.sleep(0.03)
-        assert not asked.done.is_set(), "a worker has it"
-        await ask(tg, hub.using(priority=9).request, 2)
-        launcher.worker().die(code=1)
-        with anyio.fail_after(10), pytest.raises(gibbs.HubOverloaded):
-            await asked.outcome()
-        tg.cancel_scope.cancel()
+        runs = await ask(tg, hub.request, "runs")
+        asked = await ask(tg, hub.using(max_wait=0.05, retries=1).request, "asked")
+        assert await answer_all(launcher.worker(), begin, 1) == ["runs"]
+        assert await runs.outcome() == "runs"
+        assert await die_with(launcher.worker(), begin) == "asked"
+        await ask(tg, hub.using(priority=9).request, "comes first")
+        await anyio.sleep(0.1)
+        assert not asked.done.is_set()
+        assert sorted(await answer_all(launcher.worker(), begin, 2)) == ["asked", "comes first"]
+        assert await asked.outcome() == "asked"
+
+
+async def test_who_will_not_wait_for_company_as_long_as_others_does_not(ask, by_hand, begin):
+    class Batched:
+        @gibbs.batched(max_size=8, max_wait=600.0)
+        def __call__(self, items):
+            return items
+
+    launcher = ScriptedLauncher(work)
+    async with gibbs.open_hub(Batched, workers=1, launcher=launcher, close_timeout=0) as hub:
+        with anyio.fail_after(10):
+            assert await hub.using(max_wait=0.02).request("alone") == "alone"
 
 
 def test_ten_seconds_of_waiting_are_a_level_of_priority():

@@ -123,8 +123,8 @@ AHEAD = (
         (
             Edit(
                 DESK,
-                "            if not ticket.ended:\n                ticket.waiter",
-                "            if not ticket.ended or ticket.number == 2:\n                ticket.waiter",
+                "            while not ticket.ended:\n                if ticket.question",
+                "            while not ticket.ended or ticket.number == 2:\n                if ticket.question",
             ),
         ),
         (AHEAD_OF_TURN + "test_an_answer_that_is_due_is_waited_for_awake",),

@@ -283,7 +283,7 @@ MORE = (
         (
             Edit(
                 WORKER,
-                "            self._dispatcher.condemn(self._seat)\n            self._alarm.ring()\n",
+                "            self._carry_out(self._dispatcher.condemn(self._seat))\n            self._alarm.ring()\n",
                 "            self._alarm.ring()\n",
             ),
         ),

@@ -133,7 +133,7 @@ TWENTY = (
         "who waited longest waits again behind everybody who came later, each time that a worker dies",
         (
             Edit(QUEUE, "        line.move_to_end(ticket.number, last=False)\n", ""),
-            Edit(QUEUE, "if oldest < ticket.number:\n            self._lines", "if False:\n            self._lines"),
+            Edit(QUEUE, "if oldest < ticket.number:\n            self.lines", "if False:\n            self.lines"),
         ),
         (
             CORE + "test_several_that_go_back_stand_in_the_order_of_arrival_whoever_held_them",

@@ -63,7 +63,7 @@ class Request:
     @property
     def give_up_at(self) -> float:
         """When a worker must have taken it."""
-        return math.inf if self.tried else self.created + self.terms.max_wait
+        return math.inf if self.came_back else self.created + self.terms.max_wait
 
     @property
     def live(self) -> bool:

@@ -178,13 +178,13 @@ class PlainHub(Follower):
 
     def ripen(self) -> None:
         """Those whose first has waited for long enough wait no longer."""
-        ripe = [one for one in self.companies if one.gathering]
-        ripe = [one for one in ripe if one.gathering[0].ticket.created + one.patience <= self.now]
-        expected = min(
-            (one.gathering[0].ticket.created + one.patience for one in self.companies if one.gathering),
-            default=math.inf,
-        )
-        assert self.dispatcher.ripe_at == expected
+        ripe_at = {
+            company: min(one.created + min(company.patience, one.terms.max_wait) for one in company.gathering)
+            for company in self.companies
+            if company.gathering
+        }
+        ripe = [company for company, at in ripe_at.items() if at <= self.now]
+        assert self.dispatcher.ripe_at == min(ripe_at.values(), default=math.inf)
         for company in ripe:
             self._ripe(company)
         self._follow(self.dispatcher.ripen(self.now))
@@ -353,7 +353,7 @@ class PlainHub(Follower):
     def condemn(self, place: Place) -> None:
         place.excused = place.excused or place.state == "interrupting"
         place.state = "dying"
-        self.dispatcher.condemn(place.seat)
+        self._follow(self.dispatcher.condemn(place.seat))
 
     def bury(self, place: Place, *, page: bool = True, wiped: bool = False) -> None:
         """It has said all that it ever will: that is heard first, and then its page is read, if there is one.
