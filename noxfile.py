@@ -36,6 +36,8 @@ def let_pyenv_answer() -> None:
 
 
 let_pyenv_answer()
+# Some machines say so, and then each of thousands of workers compiles gibbs again; where it is installed it is compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 nox.options.default_venv_backend = "uv|virtualenv"  # quick where uv is, and works where it is not
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # skipped, and printed as skipped, at a desk and in CI alike
