@@ -149,6 +149,7 @@ class Service:
         self._voice = voice
         self._pace = pace
         self._body = b""
+        self._process = os.getpid()
         here.ask = self._ask
 
     def run(self) -> None:
@@ -243,6 +244,8 @@ class Service:
 
     def _ask(self) -> float:
         """When the time of the running call's caller is over. The model has asked: nothing here may be interrupted."""
+        if os.getpid() != self._process:
+            return math.inf  # a fork of the model's, which must not read what is the worker's
         running, self._interrupter.running = self._interrupter.running, 0
         try:
             link_id = self._interrupter.armed

@@ -46,6 +46,12 @@ class Asks:
         time.sleep(before)
         return gibbs.remaining()
 
+    def left_in_a_fork(self):
+        child = os.fork()
+        if not child:
+            os._exit(42 if gibbs.remaining() == math.inf else 1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), gibbs.remaining()
+
     def yields_left(self):
         yield gibbs.remaining()
 
@@ -154,6 +160,14 @@ async def test_a_model_learns_how_long_its_caller_will_wait(opened):
                 assert 0 < await anext(results) <= WATCHDOG
             assert await hub.method(Asks.all_left).request("x") == math.inf, "each of a batch has its own"
         assert await left.request() == math.inf, "nothing is left of the one before"
+
+
+async def test_a_fork_of_the_model_does_not_ask_in_its_place(opened):
+    async with opened(Asks) as hub:
+        with anyio.fail_after(WATCHDOG):
+            status, left = await hub.method(Asks.left_in_a_fork).request()
+        assert status == 42
+        assert 0 < left <= WATCHDOG
 
 
 class Ponders:

@@ -169,4 +169,10 @@ OF_VERBS = (
         (Edit("gibbs/_worker/health.py", "        if not answer and answer is not None:", "        if False:"),),
         ("tests/end_to_end/test_model_side.py::test_a_worker_that_is_not_well_is_replaced",),
     ),
+    Sabotage(
+        "forget who has asked",
+        "a model that asks how long its caller will wait, who has just left, waits for ever, and its worker is killed",
+        (Edit(DESK, "            self._answer(ticket, -math.inf)\n", "            pass\n"),),
+        ("tests/hub/test_deadlines.py::test_whenever_the_caller_leaves_the_worker_is_told_something_once",),
+    ),
 )
