@@ -1,8 +1,8 @@
 """The road of a request: from its caller to the dispatcher, and its end back into the caller's task.
 
 Where to look for what happens to a request: it is *queued* in `Dispatcher.submit`, *sent* in `Dispatcher._send`, *answered*
-in `Dispatcher.answered_all`, *cancelled* in `Dispatcher.withdraw` and *lost to a crash* in `Dispatcher.lost`, all in
-`_core/dispatch.py`. Here it is pickled before, waited for between, and opened after. Exceptions about requests are made
+in `Dispatcher.answered_all`, *cancelled* in `Dispatcher.withdraw`, *refused* for its `max_wait` in `Dispatcher.expire`, and *lost to a
+crash*, or tried again, in `Dispatcher.lost`, all in `_core/dispatch.py`. Here it is pickled before, waited for between, and opened after. Exceptions about requests are made
 here, where the caller waits; a body that cannot be opened hurts that caller alone.
 """
 
@@ -72,9 +72,8 @@ class Desk:
         except BaseException:
             await checkpoint()
             raise
-        if not crew.dispatcher.must_wait(
-            ticket
-        ):  # or it could be sent; one that must wait learns there that it is cancelled
+        # One that could be sent at once must not be, if its caller is cancelled; one that must wait learns it there.
+        if not crew.dispatcher.must_wait(ticket):
             await loop.checkpoint_if_cancelled()  # which does not wait, so the hub is as open as it was
         self.submit(ticket)
         try:

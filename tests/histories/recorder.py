@@ -106,10 +106,10 @@ class HubHalf:
         return watched
 
     def condemns(self, verb: Any) -> Any:
-        def watched(dispatcher: Any, seat: Any) -> None:
+        def watched(dispatcher: Any, seat: Any) -> Any:
             if self.watches(dispatcher) and seat.state is not SeatState.DYING:
                 self.record("condemned", 0, name_of(seat))
-            verb(dispatcher, seat)
+            return verb(dispatcher, seat)
 
         return watched
 
