@@ -1,9 +1,10 @@
 """The road of a request: from its caller to the dispatcher, and its end back into the caller's task.
 
 Where to look for what happens to a request: it is *queued* in `Dispatcher.submit`, *sent* in `Dispatcher._send`, *answered*
-in `Dispatcher.answered_all`, *cancelled* in `Dispatcher.withdraw`, *refused* for its `max_wait` in `Dispatcher.expire`, and *lost to a
-crash*, or tried again, in `Dispatcher.lost`, all in `_core/dispatch.py`. Here it is pickled before, waited for between, and opened after. Exceptions about requests are made
-here, where the caller waits; a body that cannot be opened hurts that caller alone.
+in `Dispatcher.answered_all`, *cancelled* in `Dispatcher.withdraw`, *refused* for its `max_wait` in `Dispatcher.expire`, and
+*lost to a crash*, or tried again, in `Dispatcher.lost`, all in `_core/dispatch.py`. Here it is pickled before, waited for
+between, and opened after. Exceptions about requests are made here, where the caller waits; a body that cannot be opened
+hurts that caller alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from ._core.terms import PLAIN as PLAIN_TERMS
 from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge, RemoteError
 from ._parent.home import Home
@@ -81,7 +81,7 @@ class Desk:
                 await self._stay_awake(ticket)
             while not ticket.ended:
                 if ticket.question is not None:
-                    self._answer(ticket, loop.deadline() - loop.now())
+                    self._reply(ticket, loop.deadline() - loop.now())
                 ticket.waiter = loop.new_waiter()
                 ticket.wake = self.wake
                 await ticket.waiter
@@ -137,11 +137,11 @@ class Desk:
         """It has ended, and is never sent again; whoever keeps the exception keeps the frame that knows it."""
         ticket.payload = b""
         if ticket.question is not None:
-            self._answer(ticket, -math.inf)
+            self._reply(ticket, -math.inf)
         if self.crew.closed is not None and not self.crew.dispatcher.live:
             self.crew.news.announce()
 
-    def _answer(self, ticket: Ticket, seconds: float) -> None:
+    def _reply(self, ticket: Ticket, seconds: float) -> None:
         """Tell the worker how long the caller will wait, since it has asked."""
         question, ticket.question = ticket.question, None
         assert question is not None
@@ -162,7 +162,8 @@ class Desk:
         orders = dispatcher.submit(ticket, alone=must_not_wait)
         if orders:
             self.crew.carry_out(orders)
-        elif ticket.terms is not PLAIN_TERMS or ticket.group is not None:  # it may wait until some time
+        group = ticket.group
+        if ticket.seat is None and (ticket.terms.max_wait < math.inf or (group is not None and group.patience)):
             self.crew.waits.ring()
 
     def submit_all(self, tickets: list[Ticket]) -> None:
@@ -244,14 +245,16 @@ class Desk:
 
     def check_place(self) -> None:
         """Refuse a caller in another process or thread."""
-        if self._home.is_here:
-            return
+        if not self._home.is_here:
+            raise self._elsewhere()
+
+    def _elsewhere(self) -> RuntimeError:
         name = self.crew.options.name
         if self._home.is_fork:
-            raise RuntimeError(
+            return RuntimeError(
                 f"the hub {name!r} belongs to process {self._home.process}; this is a fork of it. Open a hub here"
             )
-        raise RuntimeError(
+        return RuntimeError(
             f"the hub {name!r} belongs to the event loop of another thread. From a thread that AnyIO started, use "
             f"anyio.from_thread.run(hub.request, x)"
         )
@@ -259,7 +262,7 @@ class Desk:
     def check(self, needed: str, method: str) -> None:
         """Refuse what cannot be asked, or cannot be asked here, or now."""
         if not self._home.is_here:
-            self.check_place()
+            raise self._elsewhere()
         crew = self.crew
         if crew.closed is not None:
             raise crew.refusal()

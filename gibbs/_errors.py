@@ -203,7 +203,7 @@ class PoisonRequest(WorkerCrashed):
 
     def __str__(self) -> str:
         text = (
-            f"this request has killed {len(self.crashes) + 1} workers of the hub {self.name!r} and is tried no more; the last, "
+            f"{len(self.crashes) + 1} workers of the hub {self.name!r} died with this request, which is tried no more; the last, "
             f"worker {self.seat} (pid {self.pid}): {self.how}. Look at its arguments before it is sent again"
         )
         return _with_tail(text, self.stderr_tail)

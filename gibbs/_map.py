@@ -66,7 +66,7 @@ class Results(Generic[R_co]):
         self._waiter: Any = None  # the reader's, while it waits
         self._room: Any = None  # the waiter of who reads an async source, while that waits
         self._in_a_row = 0
-        self._deadline = math.inf
+        self._deadline = math.inf  # of the scopes around the block: an item may be read in others
         self._readers: TaskGroup | None = None
 
     async def __aenter__(self) -> Results[R_co]:
@@ -75,9 +75,7 @@ class Results(Generic[R_co]):
             raise RuntimeError("these results were entered before: call map() again")
         source, self._source = self._source, None
         self._desk.check(PLAIN, self._method)
-        self._deadline = (
-            self._desk.loop.deadline()
-        )  # of the scopes around the block: an item may be read in another one
+        self._deadline = self._desk.loop.deadline()
         if isinstance(source, AsyncIterable):
             iterator = aiter(source)
             self._readers = anyio.create_task_group()

@@ -134,8 +134,7 @@ def remaining() -> float:
     """Seconds until the deadline of the caller's scopes (`anyio.fail_after` and the like); `math.inf` if there is none.
 
     So a model can give the best answer that it has found in time: leave what the way back takes. Negative when the time is over, and
-    when the caller has left. The first question of a call goes to the hub and back, some 0.1 ms; what is answered is kept for
-    the rest of it. `math.inf` in a batch, whose callers each have their own, between calls, and outside a worker. A thread of the
+    when the caller has left. The first question of a call goes to the hub and back; what is answered is kept for the rest of it. `math.inf` in a batch, whose callers each have their own, between calls, and outside a worker. A thread of the
     model's own knows it when the call's own thread has asked.
 
     Example:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ._batched import batches_of
 from ._core.affinity import affinity_of
 from ._core.restarts import RestartPolicy
-from ._core.terms import PLAIN, Terms
+from ._core.terms import Terms
 from ._model import _Function
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ class CallOptions:
         if self.key is not None and (isinstance(self.key, bool) or not isinstance(self.key, str | bytes | int)):
             raise TypeError(f"key must be a str, bytes or an int, not {self.key!r}")
         _check_number("max_wait", self.max_wait, at_least=0)
-        terms = Terms(
+        terms = Terms(  # once for each view
             on_cancel=self.on_cancel,
             priority=self.priority,
             retries=self.retries,
             affinity=None if self.key is None else affinity_of(self.key),
             max_wait=self.max_wait,
         )
-        object.__setattr__(self, "terms", PLAIN if terms == PLAIN else terms)  # one object for nearly all
+        object.__setattr__(self, "terms", terms)
 
     def using(self, **changes: Any) -> CallOptions:
         """These options with some of them replaced; UNSET leaves one as it is."""

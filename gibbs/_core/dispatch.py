@@ -44,7 +44,6 @@ LARGE = 1 << 16  # bytes of a payload that is worth letting go before its outcom
 
 # On the way of every request; an enum looks its members up, which takes as long as a move does.
 _SERVING, _INTERRUPTING = SeatState.SERVING, SeatState.INTERRUPTING
-_FOR_EVER = math.inf
 _TAKE, _ANSWER = TicketMove.TAKE, TicketMove.ANSWER
 
 
@@ -143,31 +142,26 @@ class Dispatcher:
 
     def submit(self, ticket: Ticket, *, alone: bool = False) -> list[Order]:
         """A caller asks. The ticket is QUEUED, or SENT to a seat; with `alone` to one that holds nothing."""
-        self._arrivals += 1
-        ticket.number = self._arrivals
-        self._live += 1
+        self._accept(ticket)
         group = ticket.group
         if group is not None and group.patience and not alone:
-            group.gathering[ticket.number] = ticket
+            group.gather(ticket)
             if ticket.terms.max_wait < math.inf:
                 self._deadlines.add(ticket)
             return self._ripe(group) if group.is_full else []
         if not self._queue.count and (seat := self._seat_for(ticket, alone=alone)) is not None:
             return [self._send([ticket], seat, together=group is not None)]
-        if ticket.terms.max_wait < _FOR_EVER:
+        if ticket.terms.max_wait < math.inf:
             self._deadlines.add(ticket)
-        goes_before = self._queue.append(ticket)
-        return (
-            self._assign() if goes_before else []
-        )  # behind others that wait no seat could take it either, or need not
+        if self._queue.append(ticket):
+            return self._assign()
+        return []  # behind others that wait no seat could take it either, or need not
 
     def submit_all(self, tickets: Sequence[Ticket]) -> list[Order]:
         """One caller asks for several, each of which may run alone: as many as a seat has room for are sent in one go."""
         for ticket in tickets:
             assert ticket.group is None
-            self._arrivals += 1
-            ticket.number = self._arrivals
-            self._live += 1
+            self._accept(ticket)
             self._queue.append(ticket)
         orders = self._assign()
         for ticket in tickets:
@@ -358,6 +352,11 @@ class Dispatcher:
 
     # ---- what they are made of
 
+    def _accept(self, ticket: Ticket) -> None:
+        self._arrivals += 1
+        ticket.number = self._arrivals
+        self._live += 1
+
     def _end(self, ticket: Ticket, move: TicketMove, outcome: object = None) -> None:
         ticket.move(move, outcome)
         self._live -= 1
@@ -381,7 +380,7 @@ class Dispatcher:
 
     def _leave_line(self, ticket: Ticket) -> None:
         """It is QUEUED, and waits no longer: in the queue, or for company."""
-        if ticket.group is None or ticket.group.gathering.pop(ticket.number, None) is None:
+        if ticket.group is None or not ticket.group.leave(ticket):
             self._queue.remove(ticket)
 
     def _ripe(self, *groups: Group) -> list[Order]:

@@ -9,7 +9,7 @@ Knows arrival numbers, times and priorities. Must never know of seats.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ class Queue:
     __slots__ = ("count", "lines")
 
     def __init__(self) -> None:
-        self.lines: dict[int, OrderedDict[int, Ticket]] = {}
+        self.lines: defaultdict[int, OrderedDict[int, Ticket]] = defaultdict(OrderedDict)
         self.count = 0
 
     def __iter__(self) -> Iterator[Ticket]:
@@ -60,13 +60,9 @@ class Queue:
 
     def append(self, ticket: Ticket) -> bool:
         """A new one, whose arrival number is the highest so far. Whether it goes before others that wait."""
-        lines = self.lines
-        line = lines.get(ticket.terms.priority)
-        if line is None:
-            line = lines[ticket.terms.priority] = OrderedDict()
-        line[ticket.number] = ticket
+        self.lines[ticket.terms.priority][ticket.number] = ticket
         self.count += 1
-        return len(lines) > 1 and self.first is ticket
+        return len(self.lines) > 1 and self.first is ticket
 
     def take(self, at_most: int) -> list[Ticket]:
         """Remove the first, and those whose turns follow and that may be sent behind it."""
@@ -104,7 +100,7 @@ class Queue:
         """To the places that their numbers give them: some that waited elsewhere."""
         disordered: set[int] = set()
         for ticket in tickets:
-            line = self._line_of(ticket)
+            line = self.lines[ticket.terms.priority]
             if ticket.number < next(reversed(line), 0):
                 disordered.add(ticket.terms.priority)
             line[ticket.number] = ticket
@@ -118,7 +114,7 @@ class Queue:
 
     def put_back(self, ticket: Ticket) -> None:
         """To its old place: nearly always the very front. Of several, the youngest goes first, which keeps it so."""
-        line = self._line_of(ticket)
+        line = self.lines[ticket.terms.priority]
         oldest = next(iter(line), ticket.number)
         line[ticket.number] = ticket
         line.move_to_end(ticket.number, last=False)
@@ -130,12 +126,6 @@ class Queue:
         """The hub closes."""
         self.lines.clear()
         self.count = 0
-
-    def _line_of(self, ticket: Ticket) -> OrderedDict[int, Ticket]:
-        line = self.lines.get(ticket.terms.priority)
-        if line is None:
-            line = self.lines[ticket.terms.priority] = OrderedDict()
-        return line
 
     def _remove(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:

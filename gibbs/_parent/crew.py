@@ -81,9 +81,7 @@ class Crew:
         self._running = 0  # tasks of the hub's own
         self._ticking = False
         self._sent_something = Alarm()
-        self.waits = (
-            Alarm()
-        )  # rung when a request begins to wait until some time: for company, or for a worker to take it
+        self.waits = Alarm()  # rung when a request begins to wait until some time: for company, or to be taken
 
     # ---- opening
 

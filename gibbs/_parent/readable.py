@@ -92,7 +92,7 @@ class TrioReadable:
             raise self._error
         finally:
             self._over = True
-            self._turns.wake_all()
+            self._turns.wake_put_off()
 
     def look(self) -> None:
         if self._over or self._error is not None:

@@ -56,9 +56,7 @@ def crash_of(outcome: Lost) -> WorkerCrashed:
         crash.__cause__ = before[-1] if before else None
         before.append(crash)
     last = cast("Death", outcome.death)
-    error = (
-        last.poisoning(tuple(before)) if outcome.poison and before else last.error(may_have_run=outcome.may_have_run)
-    )
+    error = last.poisoning(tuple(before)) if outcome.poison else last.error(may_have_run=outcome.may_have_run)
     error.__cause__ = before[-1] if before else None
     return error
 

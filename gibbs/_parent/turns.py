@@ -65,8 +65,8 @@ class Turns:
         else:
             self._put_off.append(ticket.waiter)
 
-    def wake_all(self) -> None:
-        """Nobody takes a turn any more, perhaps."""
+    def wake_put_off(self) -> None:
+        """Those who were put off go on: as many as may in this pass, and all of them outside of a turn."""
         while self._put_off and self._left > 0:
             self._left -= 1
             self._wake(self._put_off.popleft())
@@ -75,7 +75,7 @@ class Turns:
         """Let go on who was put off, or else settle something. Returns whether another turn is needed."""
         self._left = self.most
         try:
-            self.wake_all()
+            self.wake_put_off()
             more = self._left == 0 or act(SETTLED)[1]
         finally:
             self._left = math.inf

@@ -11,7 +11,6 @@ from functools import partial
 from types import FunctionType, MethodType
 
 from .._batched import batches_of
-from .hooks import Hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,25 +52,6 @@ def build(recipe: Recipe) -> Any:
             ),
         )
     return model
-
-
-def open_model(model: Any) -> tuple[Hooks, dict[str, Any]]:
-    """Enter the model if it can be, warm it up, and describe it. Raises Unfit; then it was left again."""
-    try:
-        hooks = Hooks(model)
-    except BaseException as error:  # noqa: BLE001 - the user's code
-        raise Unfit("model", error) from None
-    try:
-        hooks.warm_up()
-        if hooks.healthy is not None:
-            _ = hooks.interval
-        return hooks, describe(hooks.model)
-    except BaseException as error:  # noqa: BLE001 - as above
-        try:
-            hooks.leave()
-        except BaseException as another:  # noqa: BLE001 - the first is the one that matters
-            error.add_note(f"and then, when it was left: {another!r}")
-        raise error if isinstance(error, Unfit) else Unfit("model", error) from None
 
 
 def describe(model: Any) -> dict[str, Any]:

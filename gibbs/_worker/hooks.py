@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from types import FunctionType
 
+from .build import Unfit, describe, kind_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,7 @@ class Hooks:
             self._leave = close
         self._warm_up = self._find("warm_up")
         self.healthy = self._find("healthy")
+        self.interval = INTERVAL  # seconds without a request after which `healthy` is called, and that it may take
 
     def _find(self, name: str) -> Callable[[], object] | None:
         found = hook(self.model, name)
@@ -47,16 +50,13 @@ class Hooks:
             self.found.append(name)
         return found
 
-    @property
-    def interval(self) -> float:
-        """Seconds without a request after which `healthy` is called; and that it may take."""
-        interval = getattr(self.model, "health_interval", INTERVAL)
-        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval <= LONGEST:
-            raise ValueError(f"health_interval must be a number of seconds > 0, a day at most, not {interval!r}")
-        return float(interval)
-
     def warm_up(self) -> None:
-        """Raises what the model raises."""
+        """Raises what the model raises, or that its interval makes no sense."""
+        if self.healthy is not None:
+            interval = getattr(self.model, "health_interval", INTERVAL)
+            if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval <= LONGEST:
+                raise ValueError(f"health_interval must be a number of seconds > 0, a day at most, not {interval!r}")
+            self.interval = float(interval)
         if self._warm_up is not None:
             self._warm_up()
 
@@ -67,6 +67,23 @@ class Hooks:
             leave()
 
 
+def open_model(model: Any) -> tuple[Hooks, dict[str, Any]]:
+    """Enter the model if it can be, warm it up, and describe it. Raises Unfit; then it was left again."""
+    try:
+        hooks = Hooks(model)
+    except BaseException as error:  # noqa: BLE001 - the user's code
+        raise Unfit("model", error) from None
+    try:
+        hooks.warm_up()
+        return hooks, describe(hooks.model)
+    except BaseException as error:  # noqa: BLE001 - as above
+        try:
+            hooks.leave()
+        except BaseException as another:  # noqa: BLE001 - the first is the one that matters
+            error.add_note(f"and then, when it was left: {another!r}")
+        raise error if isinstance(error, Unfit) else Unfit("model", error) from None
+
+
 def hook(model: Any, name: str) -> Callable[[], Any] | None:
     """The model's hook of this name, if it has one. Looks at its class without running properties, and behind decorators."""
     function = _of_class(type(model), name)
@@ -74,13 +91,13 @@ def hook(model: Any, name: str) -> Callable[[], Any] | None:
         function = function.__func__
     while (inner := getattr(function, "__wrapped__", None)) is not None:
         function = inner
-    if not isinstance(function, FunctionType):
-        return None  # nobody knows what it takes
+    if not isinstance(function, FunctionType) or kind_of(function) != "plain":
+        return None  # or nobody knows what it takes
     code = function.__code__
     given = 0 if isinstance(_of_class(type(model), name), staticmethod) else 1
     wants = code.co_argcount - given - len(function.__defaults__ or ())
     wants += code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
-    if wants > 0 or code.co_flags & (0x20 | 0x80 | 0x200):  # a generator, or async
+    if wants > 0:
         return None
     found: Callable[[], Any] = getattr(model, name)
     return found

@@ -37,9 +37,10 @@ from .._wire.recipe import Recipe
 from .._wire.verbs import GENERATOR, PLAIN, refusal
 from . import lifeline
 from .batch import Batcher
-from .build import Unfit, build, open_model
+from .build import Unfit, build
 from .ear import Ear
 from .health import replace, wait_well
+from .hooks import open_model
 from .inbox import Channel, DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
 from .pace import Pace
@@ -134,9 +135,8 @@ class Service:
         voice: Voice,
         pace: Pace,
     ) -> None:
+        self._hooks = hooks
         self._model = model = hooks.model
-        self._healthy = hooks.healthy
-        self._interval = hooks.interval if hooks.healthy is not None else 0.0
         self._deadline = (0, 0.0)  # a request, and when its caller's time is over
         # Refused in the caller too, but for requests that came before the first worker was ready.
         self._odd = {name: kind for name, kind in methods.items() if kind != PLAIN}
@@ -155,8 +155,8 @@ class Service:
     def run(self) -> None:
         """Answer requests until the hub says LEAVE."""
         while True:
-            if self._healthy is not None:
-                wait_well(self._inbox, self._healthy, self._interval)
+            if self._hooks.healthy is not None:
+                wait_well(self._inbox, self._hooks.healthy, self._hooks.interval)
             kind, link_id, self._body = self._inbox.receive()
             if kind not in REQUESTS:
                 if kind == LEAVE:
@@ -198,8 +198,11 @@ class Service:
             return SKIPPED, link_id, b""
         letter = self._ear.open(link_id, self._body)  # before it may be interrupted: what is borrowed must be known
         self._body = b""
-        about, deadline = self._deadline
-        here.deadline = deadline if about == link_id else math.inf if verb == STREAM else None
+        told, deadline = self._deadline
+        if told == link_id:
+            here.deadline = deadline
+        else:
+            here.deadline = math.inf if verb == STREAM else None
         interrupter = self._interrupter
         stage = "arguments"
         value: Any = None

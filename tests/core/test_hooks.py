@@ -7,8 +7,8 @@ import functools
 import pytest
 
 import gibbs
-from gibbs._worker.build import Unfit, open_model
-from gibbs._worker.hooks import Hooks
+from gibbs._worker.build import Unfit
+from gibbs._worker.hooks import Hooks, open_model
 
 
 def no_grad(f):

@@ -172,7 +172,7 @@ async def test_a_request_that_has_killed_two_workers_is_given_no_third(retries, 
             await die_with(launcher.worker(), begin)
         assert await answer_all(launcher.worker(), begin, 1) == ["innocent"]
         assert await innocent.outcome() == "innocent"
-        with pytest.raises(gibbs.PoisonRequest, match="has killed 2 workers of the hub 'Echo'") as caught:
+        with pytest.raises(gibbs.PoisonRequest, match="2 workers of the hub 'Echo' died with this request") as caught:
             await poison.outcome()
     error = caught.value
     assert isinstance(error, gibbs.WorkerCrashed)

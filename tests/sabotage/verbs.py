@@ -172,7 +172,7 @@ OF_VERBS = (
     Sabotage(
         "forget who has asked",
         "a model that asks how long its caller will wait, who has just left, waits for ever, and its worker is killed",
-        (Edit(DESK, "            self._answer(ticket, -math.inf)\n", "            pass\n"),),
+        (Edit(DESK, "            self._reply(ticket, -math.inf)\n", "            pass\n"),),
         ("tests/hub/test_deadlines.py::test_whenever_the_caller_leaves_the_worker_is_told_something_once",),
     ),
 )
