@@ -95,7 +95,7 @@ def measure(loop: str, plan: Plan, record: Record) -> None:
 
 def main() -> int:
     return program(
-        "slow_calls", f"calls that keep both cores busy, {WORKERS} workers, {CALLERS} callers", measure, rounds=8
+        "slow_calls", f"calls that keep both cores busy, {WORKERS} workers, {CALLERS} callers", measure, rounds=16
     )
 
 

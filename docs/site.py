@@ -32,6 +32,8 @@ NAV = {
         "Batches": "batches.md",
         "Who comes first": "options.md",
         "What a model can ask": "models.md",
+        "How it is getting on": "progress.md",
+        "A call and its caller": "context.md",
         "Many items": "maps.md",
         "Moving to gibbs": "moving.md",
         "Examples": "examples.md",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gibbs._errors import WorkerStartFailed as WorkerStartFailed
     from gibbs._hub import Hub as Hub
     from gibbs._hub import open_hub as open_hub
+    from gibbs._job import Job as Job
     from gibbs._map import Results as Results
     from gibbs._model import CurrentWorker as CurrentWorker
     from gibbs._model import Interrupted as Interrupted
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from gibbs._model import current_worker as current_worker
     from gibbs._model import function as function
     from gibbs._model import remaining as remaining
+    from gibbs._model import report as report
     from gibbs._model import uninterruptible as uninterruptible
     from gibbs._options import Safe as Safe
     from gibbs._parent.local import LocalLauncher as LocalLauncher
@@ -61,6 +63,7 @@ __all__ = [
     "HubOverloaded",
     "HubStatistics",
     "Interrupted",
+    "Job",
     "LocalLauncher",
     "MessageTooLarge",
     "Origin",
@@ -81,6 +84,7 @@ __all__ = [
     "function",
     "open_hub",
     "remaining",
+    "report",
     "uninterruptible",
 ]
 
@@ -99,6 +103,7 @@ _HOME = {
     "HubOverloaded": "gibbs._errors",
     "HubStatistics": "gibbs._records",
     "Interrupted": "gibbs._model",
+    "Job": "gibbs._job",
     "LocalLauncher": "gibbs._parent.local",
     "MessageTooLarge": "gibbs._errors",
     "Origin": "gibbs._records",
@@ -119,6 +124,7 @@ _HOME = {
     "function": "gibbs._model",
     "open_hub": "gibbs._hub",
     "remaining": "gibbs._model",
+    "report": "gibbs._model",
     "uninterruptible": "gibbs._model",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from ._job import Job
 from ._map import Results
 from ._options import UNSET
 from ._stream import Stream
@@ -113,6 +114,32 @@ class Calls(Generic[M_co]):
             ```
         """
         return Stream(self._desk, self._options, "", args, kwargs)
+
+    def track(self: Calls[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """A request whose progress can be followed: what the model tells by `gibbs.report`, and then its result.
+
+        The request is handed in when the block is entered. `async for word in job.progress` gives the last word that there is, as the
+        model goes on, and ends when the call does; `await job.result()` gives its result, or raises as `request` does. Both may be used
+        at once, in any tasks, and neither need be.
+
+        Leaving the block before the call has ended withdraws it, as a request that is cancelled is.
+
+        Raises:
+            Exception: on entering, what `request` raises before it has sent anything.
+
+        Cancellation:
+            Entering is a checkpoint. Leaving is none, unless with abandon_on_cancel=False: then it returns when the worker is idle
+            again, or gone.
+
+        Example:
+            ```python
+            async with hub.track(pages) as job:
+                async for done in job.progress:
+                    print(f"{done:.0%}")
+                print(await job.result())
+            ```
+        """
+        return Job(self._desk, self._options, "", args, kwargs)
 
     def map(
         self: Calls[Callable[[T], R]],
@@ -257,6 +284,14 @@ class Endpoint(Generic[P, R_co]):
             TypeError: on entering: it is no generator.
         """
         return Stream(self._desk, self._options, self._name, args, kwargs)
+
+    def track(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
+        """A request to this method whose progress can be followed. All as `Hub.track`.
+
+        Raises:
+            AttributeError, TypeError: on entering, as `request`.
+        """
+        return Job(self._desk, self._options, self._name, args, kwargs)
 
     def map(
         self: _TakesOne[T, R],

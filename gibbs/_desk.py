@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from ._context import Propagation
 from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge, RemoteError
 from ._parent.home import Home
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._core.flow import Flow
+    from ._core.progress import Progress
     from ._errors import Stage
     from ._options import CallOptions, Safe
     from ._parent.crew import Crew
@@ -49,6 +51,7 @@ class Desk:
         results = crew.options.results
         self._is_bounded = crew.options.max_pending != math.inf
         self._longest = crew.options.max_message
+        self._propagation = Propagation(crew.options.propagate)
         self._loads: Callable[[Any], Any] = letter.loads if results is None else _safely(results)
         self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
         self.loop = crew.loop
@@ -102,17 +105,19 @@ class Desk:
         options: CallOptions,
         flow: Flow | None = None,
         deadline: float | None = None,
+        progress: Progress | None = None,
     ) -> Ticket:
         """What is asked, pickled, and not handed in yet: `check` comes before. Raises the pickler's own error, or MessageTooLarge."""
         # Nobody but the ticket keeps the body, and it lets go of it when its call has begun. What is in an arena is then the model's
         # own, which may change it: what may be sent again must not be there.
         dumps = payload.dumps if options.retries else self._dumps
-        body = dumps((method, args, kwargs))
+        asked = (method, args, kwargs)
+        body = self._propagation.dumps(dumps, asked) if self._propagation else dumps(asked)
         if len(body) > self._longest:
             raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
         groups = self.crew.groups
         group = groups.get(method) if groups else None
-        return Ticket(body, options.terms, flow, group, self.loop.now(), deadline)
+        return Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress)
 
     @property
     def has_room(self) -> bool:
@@ -139,6 +144,11 @@ class Desk:
         if ticket.question is not None:
             self._reply(ticket, -math.inf)
         if self.crew.closed is not None and not self.crew.dispatcher.live:
+            self.crew.news.announce()
+
+    def has_ended(self, _ticket: Ticket | None = None) -> None:
+        """It has, and nobody need be waiting for it but `drain`."""
+        if self.crew.closed is not None:
             self.crew.news.announce()
 
     def _reply(self, ticket: Ticket, seconds: float) -> None:

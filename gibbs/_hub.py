@@ -10,7 +10,7 @@ import math
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -29,8 +29,9 @@ from ._records import Health, HubStatistics
 from ._wire.recipe import write_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
+    from contextvars import ContextVar
     from types import FrameType
 
     from .abc import Launcher
@@ -159,6 +160,8 @@ def open_hub(
     cancel_grace: float = 1.0,
     abandon_on_cancel: bool = True,
     restarts: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
+    propagate: Sequence[ContextVar[Any]] = (),
+    logs: bool = True,
 ) -> AbstractAsyncContextManager[Hub[M]]:
     """Start `workers` processes, each with a model of its own built by `factory(*args)`, and serve requests with them.
 
@@ -183,6 +186,10 @@ def open_hub(
         on_cancel, abandon_on_cancel: what a cancelled request does, as in `Calls.using`.
         cancel_grace: seconds that an interrupted call may take to unwind before its worker is killed.
         restarts: when to give up restarting workers.
+        propagate: context variables whose values a call has in the worker as its caller has them, where they are set. The values are
+            pickled with the arguments. A batch, whose callers each have their own, has none.
+        logs: True: what workers log by `logging` is handled here, by the loggers and handlers of this program, at the levels that they
+            have when the worker starts; False: by what the model sets up in its worker.
 
     Raises:
         TypeError, ValueError: an option makes no sense; no process was started.
@@ -217,6 +224,8 @@ def open_hub(
         results=results,
         cancel_grace=cancel_grace,
         restarts=restarts,
+        propagate=propagate,
+        logs=logs,
         call=CallOptions(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel),
     )
     _refuse_recursive_start(options.name)
@@ -226,7 +235,7 @@ def open_hub(
 @asynccontextmanager
 async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: HubOptions) -> AsyncIterator[Hub[M]]:
     await checkpoint()
-    recipe = write_recipe(factory, args)
+    recipe = write_recipe(factory, args, tuple(options.propagate))
     body_scope = anyio.CancelScope()
     body_error: BaseException | None = None
     crew: Crew | None = None

@@ -78,12 +78,13 @@ class _Here:
     Invariant: `deadline` is None only while a call runs, and nobody has asked its caller yet.
     """
 
-    __slots__ = ("ask", "deadline", "worker")
+    __slots__ = ("ask", "deadline", "report", "worker")
 
     def __init__(self) -> None:
         self.worker = CurrentWorker()
         self.deadline: float | None = math.inf  # of the running call, by this process's `monotonic`
         self.ask: Callable[[], float] = lambda: math.inf  # the hub, in the main thread
+        self.report: Callable[[object], None] = lambda _: None  # to whoever tracks the running call
 
 
 here = _Here()
@@ -149,6 +150,24 @@ def remaining() -> float:
     if here.deadline is None and get_ident() == interrupts.thread:
         here.deadline = here.ask()
     return math.inf if here.deadline is None else here.deadline - monotonic()
+
+
+def report(value: object) -> None:
+    """Tell the caller how far the running call has come: any value that can be pickled, as often as you like, from any thread.
+
+    Whoever called it with `hub.track` gets the last word that there is when it looks; earlier ones are dropped. The model never waits for
+    a reader. Nothing happens, and nothing is pickled, in a call that nobody tracks, in a stream or a batch, between calls, and outside a
+    worker. A value that cannot be sent is dropped too; the first of them is told on stderr.
+
+    Example:
+        ```python
+        def __call__(self, pages):
+            for number, page in enumerate(pages, 1):
+                self.read(page)
+                gibbs.report(number / len(pages))
+        ```
+    """
+    here.report(value)
 
 
 class uninterruptible:
@@ -227,5 +246,5 @@ def function(f: Callable[P, R], /) -> Callable[[], Callable[P, R]]:
     return _Function(f)
 
 
-for _public in (function, current_worker, checkpoint, cancelled, remaining):
+for _public in (function, current_worker, checkpoint, cancelled, remaining, report):
     _public.__module__ = "gibbs"

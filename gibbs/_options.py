@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -129,6 +130,8 @@ class HubOptions:
     results: Safe | None
     cancel_grace: float
     restarts: RestartPolicy
+    propagate: Sequence[ContextVar[Any]]
+    logs: bool
     call: CallOptions
 
     def __post_init__(self) -> None:
@@ -152,6 +155,13 @@ class HubOptions:
         _check_number("cancel_grace", self.cancel_grace, at_least=0)
         if not isinstance(self.restarts, RestartPolicy):
             raise TypeError(f"restarts must be a gibbs.RestartPolicy, not {self.restarts!r}")
+        if not isinstance(self.propagate, list | tuple) or not all(
+            isinstance(one, ContextVar) for one in self.propagate
+        ):
+            raise TypeError(f"propagate must be a list of context variables, not {self.propagate!r}")
+        object.__setattr__(self, "propagate", tuple(self.propagate))
+        if not isinstance(self.logs, bool):
+            raise TypeError(f"logs must be True or False, not {self.logs!r}")
 
 
 def check_factory(factory: Any) -> None:

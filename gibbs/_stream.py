@@ -55,6 +55,7 @@ class Stream(Generic[T_co]):
         asked, self._asked = self._asked, None
         self._desk.check(GENERATOR, asked[0])
         self._ticket = self._desk.ticket(*asked, self._options, self._flow, self._desk.loop.deadline())
+        self._ticket.wake = self._desk.has_ended
         self._desk.submit(self._ticket)
         return self
 
@@ -116,6 +117,7 @@ class Stream(Generic[T_co]):
     def _end(self, ticket: Ticket) -> T_co:
         """What ended the stream, once; after that, and after a generator that has come to its end, there is no more."""
         over, self._over = self._over, True
+        self._desk.settle(ticket)
         ended_well = isinstance(ticket.outcome, Answer) and not (ticket.outcome.failed or ticket.outcome.left_behind)
         if over or ended_well:
             raise StopAsyncIteration

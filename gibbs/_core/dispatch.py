@@ -253,6 +253,15 @@ class Dispatcher:
             raise Violation(f"worker {seat.index} sent items of {link_id}, which may not")
         seat.begun = max(seat.begun, link_id)  # whatever its page says: sent again, it would give them twice
 
+    def reported(self, seat: Seat, link_id: int, word: Any) -> None:
+        """The worker says how far it has come with a request whose caller wants to know. Raises Violation."""
+        ticket = self._held(seat, link_id)
+        if ticket.progress is None:
+            raise Violation(f"worker {seat.index} spoke of how {link_id} is getting on, and was not asked")
+        seat.begun = max(seat.begun, link_id)
+        if not ticket.ended:
+            ticket.progress.tell(word)
+
     def answered(self, seat: Seat, link_id: int, answer: Answer) -> list[Order]:
         """The worker answered: the ticket ends, or an abandoned one is let go. Raises Violation."""
         return self.answered_all(seat, ((link_id, answer),))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .flow import Flow
     from .group import Group
+    from .progress import Progress
     from .seat import Seat
     from .terms import Terms
 
@@ -130,6 +131,7 @@ class Ticket:
         "number",
         "outcome",
         "payload",
+        "progress",
         "question",
         "released",
         "returned",
@@ -148,12 +150,14 @@ class Ticket:
         group: Group | None = None,
         created: float = 0.0,
         deadline: float | None = math.inf,
+        progress: Progress | None = None,
         *,
         wake: Callable[[Ticket], None] | None = None,
     ) -> None:
         self.payload = payload
         self.terms = terms
         self.flow = flow  # None: it is a request, and has one answer
+        self.progress = progress  # None: nobody wants to know how it is getting on
         self.group = group  # those that it may run together with
         self.wake = wake
         self.waiter: Any = None  # who waits for its end, as `wake` knows them

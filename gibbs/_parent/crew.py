@@ -22,6 +22,7 @@ from .._core.seat import Seat, SeatState
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
 from .._wire.lender import Lender
 from .cleanups import Cleanups
+from .logs import Records
 from .own import own
 from .supervisor import Supervisor
 from .turns import Turns
@@ -63,6 +64,7 @@ class Crew:
         self.start_slots = None if options.start_concurrency is None else anyio.Semaphore(options.start_concurrency)
         self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
         self.cleanups = Cleanups()
+        self.records = Records(options.name, wanted=options.logs)
         arguments = getattr(session, "arguments", None) if options.results is None else None
         self.lender = None if arguments is None else Lender(arguments, options.max_message)
         self.news = News()

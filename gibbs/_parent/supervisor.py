@@ -18,6 +18,7 @@ from .._wire import failure
 from .._wire.messages import UNFIT
 from ..abc import WorkerSpec
 from .link import Link
+from .logs import levels
 from .usable_cpus import usable_cpus
 from .worker import Worker
 
@@ -157,6 +158,7 @@ class Supervisor:
             crew.dispatcher,
             crew.carry_out,
             crew.ask,
+            crew.records.handle,
             cancel_grace=crew.options.cancel_grace,
             max_message=crew.options.max_message,
             trusted=crew.options.results is None,
@@ -179,6 +181,7 @@ class Supervisor:
             "safe": options.results is not None,
             "arenas": worker.shelf.shared,
             "recipe": self._crew.recipe,
+            "logs": levels() if options.logs else None,
         }
 
     def _serve(self, slot: _StartSlot) -> None:

@@ -29,8 +29,10 @@ from .._wire.messages import (
     FREED_ARGUMENTS,
     ITEMS,
     LEAVE,
+    LOG,
     OUTCOMES,
     READY,
+    REPORT,
     SECONDS,
     SETUP,
     SIZE,
@@ -88,6 +90,7 @@ class Worker:
         dispatcher: Dispatcher,
         carry_out: Callable[[list[Order]], None],
         ask: Callable[[Ticket, Callable[[float], None]], None],
+        log: Callable[[Seat, int, bytes], None],
         *,
         cancel_grace: float,
         max_message: float,
@@ -110,6 +113,7 @@ class Worker:
         self._dispatcher = dispatcher
         self._carry_out = carry_out
         self._ask = ask
+        self._log = log
         self._cancel_grace = cancel_grace
         self._cleanups = cleanups
         self._unwanted: Interrupt | None = None
@@ -247,7 +251,7 @@ class Worker:
         else:
             logger.error("worker %d (pid %s) was killed but is not gone", self._seat.index, self.process.origin.pid)
         # What follows a lie is not believed, whether it came in one piece with the lie or in the next.
-        if self.over != "violation" and (self._seat.held or self.welcome is None):
+        if self.over != "violation":
             try:
                 await self.link.drain(self._take)
             except (FrameError, Violation) as error:
@@ -301,6 +305,9 @@ class Worker:
 
     def _take(self, kind: int, link_id: int, body: bytes) -> None:
         """One message of the worker."""
+        if kind == LOG:
+            self._log(self._seat, link_id, body)
+            return
         if (self.welcome is None) != (kind in (READY, UNFIT)):
             raise Violation(f"message {kind} makes no sense from a worker that is {self._seat.state}")
         if self.welcome is None:
@@ -312,6 +319,9 @@ class Worker:
             return
         if kind == ITEMS:
             self._dispatcher.arrived(self._seat, link_id, open_items(body))
+            return
+        if kind == REPORT:
+            self._dispatcher.reported(self._seat, link_id, body)
             return
         ticket = self._seat.held.get(link_id)
         if kind == ASKS:

@@ -8,6 +8,7 @@ again (cloudpickle alone would reset its attributes and methods, in the hub's pr
 
 from __future__ import annotations
 
+from functools import cache
 from io import BytesIO
 
 try:
@@ -86,17 +87,33 @@ def loads(body: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
 
 
 def _dumps_by_value(value: object) -> bytes:
-    import cloudpickle
-
     stream = BytesIO()
     stream.write(bytes((_BY_VALUE,)))
     try:
-        cloudpickle.dump(value, stream, 5)  # type: ignore[no-untyped-call]
+        _pickler_by_value()(stream, 5).dump(value)
     except PicklingError as error:
         if isinstance(error.__cause__, RecursionError):
             raise error.__cause__ from None  # cloudpickle renames it
         raise
     return stream.getvalue()
+
+
+@cache
+def _pickler_by_value() -> Any:
+    """cloudpickle's, made when it is needed first, to which context variables are no obstacle."""
+    from contextvars import ContextVar
+
+    import cloudpickle
+
+    from . import variables
+
+    class ByValue(cloudpickle.Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            if type(obj) is ContextVar:
+                return variables.parts_of(obj)
+            return super().reducer_override(obj)  # type: ignore[no-untyped-call]
+
+    return ByValue
 
 
 class _ByValue(Unpickler):

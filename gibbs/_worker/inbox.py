@@ -12,7 +12,7 @@ import os
 from _queue import Empty, SimpleQueue
 from _thread import allocate_lock, get_ident
 from collections import deque
-from select import POLLIN, poll
+from select import POLLIN, POLLOUT, poll
 from time import perf_counter_ns
 
 from .._wire.frames import FrameReader, encode, encode_header
@@ -35,13 +35,25 @@ else:
 
 _LARGE = 1 << 18  # bytes to read at once where much comes; the memory for so many is mapped anew each time
 _SMALL = 1 << 16
+_MOST_ASIDE = 10_000  # messages; of more the oldest are dropped
 _MOMENT = 30_000  # nanoseconds to wait awake for a message; 100,000 were slower where the hub shares the CPU
 
 
 class Channel:
-    """The worker's end of the stream: blocking reads of whole messages, whole writes."""
+    """The worker's end of the stream: blocking reads of whole messages by one thread, whole writes by any."""
 
-    __slots__ = ("_awake_below", "_pace", "_piece", "_poll", "_reader", "_received", "fd")
+    __slots__ = (
+        "_aside",
+        "_awake_below",
+        "_pace",
+        "_piece",
+        "_poll",
+        "_reader",
+        "_received",
+        "_room",
+        "_writing",
+        "fd",
+    )
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -50,6 +62,10 @@ class Channel:
         self._piece = _SMALL
         self._pace: Pace | None = None
         self._awake_below = 0.0
+        self._writing = allocate_lock()
+        self._aside: deque[Message] = deque(maxlen=_MOST_ASIDE)  # to be written by who writes now, behind its own
+        self._room = poll()
+        self._room.register(fd, POLLOUT)
 
     def stay_awake(self, pace: Pace, below: float) -> None:
         """From now on look for the next message for a moment before going to sleep, while a request takes less than so long."""
@@ -93,8 +109,43 @@ class Channel:
         while not self._poll.poll(0) and perf_counter_ns() < until:
             pass
 
-    def send(self, kind: int, link_id: int, body: bytes = b"") -> None:
-        """Write one message, whole. A hub that is gone ends this process."""
+    def send(self, kind: int, link_id: int, body: bytes = b"") -> bool:
+        """Write one message, whole; True. A hub that is gone ends this process."""
+        with self._writing:
+            self._send(kind, link_id, body)
+        if self._aside:
+            self._send_aside()
+        return True
+
+    def send_at_once(self, kind: int, link_id: int, body: bytes) -> bool:
+        """Write one message if that need wait for nobody: for another thread, or for the hub to read. Whether it was written."""
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            if not self._room.poll(0) or len(body) >= _SMALL:  # there is room for so much, in a socket
+                return False
+            self._send(kind, link_id, body)
+        finally:
+            self._writing.release()
+        if self._aside:
+            self._send_aside()
+        return True
+
+    def send_from_anywhere(self, kind: int, link_id: int, body: bytes) -> None:
+        """Write one message, also in the midst of another: a `__del__` may run there. Then it is written behind that one."""
+        self._aside.append((kind, link_id, body))
+        self._send_aside()
+
+    def _send_aside(self) -> None:
+        # Looked at again when it is released: who came between has left it to this one.
+        while self._aside and self._writing.acquire(blocking=False):
+            try:
+                while self._aside:
+                    self._send(*self._aside.popleft())
+            finally:
+                self._writing.release()
+
+    def _send(self, kind: int, link_id: int, body: bytes) -> None:
         if len(body) < _SMALL:
             self._write(encode(kind, link_id, body))
         else:

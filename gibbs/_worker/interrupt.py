@@ -20,9 +20,13 @@ from .._model import Interrupted, interrupts
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable
     from types import FrameType
+    from typing import TypeVar
 
     from .._wire.page import Page
+
+    T = TypeVar("T")
 else:
     import _signal  # `signal` wraps it in enums, which cost a worker 6 ms
 
@@ -74,6 +78,20 @@ class Interrupter:
     def resume(self) -> None:
         """The model's code goes on. Whether it is unwanted was looked at; a signal that came since comes again."""
         self.running = self.armed
+
+    def undisturbed(self, act: Callable[[], T]) -> T:
+        """Do, inside of the call, what must not be cut; then raise Interrupted if it has become unwanted meanwhile.
+
+        A call that does nothing else but wait in here would never be met by a signal.
+        """
+        running, self.running = self.running, 0
+        try:
+            result = act()
+        finally:
+            self.running = running
+        if not interrupts.depth and self.is_over() and not _must_not_be_cut(sys._getframe()):  # noqa: SLF001 - as a signal has it
+            self.check()
+        return result
 
     def is_unwanted(self, link_id: int) -> bool:
         """Whether the hub has aimed at this request."""

@@ -30,6 +30,7 @@ from .._wire.messages import (
     SKIPPED,
     STREAM,
     TO_STREAM,
+    TRACK,
     UNFIT,
 )
 from .._wire.page import map_page, private_page
@@ -38,18 +39,22 @@ from .._wire.verbs import GENERATOR, PLAIN, refusal
 from . import lifeline
 from .batch import Batcher
 from .build import Unfit, build
+from .context import Contexts, GeneratorIn
 from .ear import Ear
 from .health import replace, wait_well
 from .hooks import open_model
 from .inbox import Channel, DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
+from .logs import send_logs
 from .pace import Pace
+from .report import Reporter
 from .stream import Streamer
 from .traces import without_our_frames
 from .voice import Voice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextvars import ContextVar
     from typing import Any
 
     from .hooks import Hooks
@@ -103,18 +108,21 @@ def serve(
         guard.watch(stream)
         if setup["awake_below"]:
             channel.stay_awake(pace, setup["awake_below"])
+    if setup["logs"] is not None:
+        send_logs(channel, interrupter, *setup["logs"])
     ear = Ear(setup, arguments)
     voice = Voice(setup, results)
     try:
         recipe = Recipe(setup["recipe"])
         recipe.install()
-        hooks, about = open_model(build(recipe))
+        model, variables = build(recipe)
+        hooks, about = open_model(model)
     except Unfit as unfit:
         channel.send(UNFIT, 0, plain.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return
     told = {**about, "hooks": hooks.found, "sees_arguments": ear.sees_arguments}
     channel.send(READY, 0, plain.dumps(told))
-    Service(hooks, about["methods"], channel, inbox, interrupter, ear, voice, pace).run()
+    Service(hooks, about["methods"], variables, channel, inbox, interrupter, ear, voice, pace).run()
     hooks.leave()
 
 
@@ -128,6 +136,7 @@ class Service:
         self,
         hooks: Hooks,
         methods: dict[str, str],
+        variables: tuple[ContextVar[Any], ...],
         channel: Channel,
         inbox: DirectInbox | InBandInbox,
         interrupter: Interrupter,
@@ -137,10 +146,12 @@ class Service:
     ) -> None:
         self._hooks = hooks
         self._model = model = hooks.model
+        self._contexts = Contexts(variables)
         self._deadline = (0, 0.0)  # a request, and when its caller's time is over
         # Refused in the caller too, but for requests that came before the first worker was ready.
         self._odd = {name: kind for name, kind in methods.items() if kind != PLAIN}
         self._streamer = Streamer(channel, inbox, interrupter, voice)
+        self._reporter = Reporter(channel, interrupter, voice.word)
         self._batcher = Batcher(model, inbox, interrupter, ear, voice, self._after_interrupt)
         self._channel = channel
         self._inbox = inbox
@@ -204,6 +215,8 @@ class Service:
         else:
             here.deadline = math.inf if verb == STREAM else None
         interrupter = self._interrupter
+        if verb == TRACK:
+            self._reporter.begin(link_id)
         stage = "arguments"
         value: Any = None
         ending: tuple[int, int, bytes] | None = None  # of a stream, if it is not the generator's
@@ -213,13 +226,17 @@ class Service:
             # done so is caught by the outer one.
             try:
                 interrupter.begin(link_id)
-                method, args, kwargs = loads(letter)
+                method, args, kwargs, *values = loads(letter)
                 del letter  # or the arguments would be there twice while the call runs
                 stage = "call"
                 if verb == STREAM or self._odd:
                     self._check(method or "__call__", GENERATOR if verb == STREAM else PLAIN)
-                value = getattr(self._model, method)(*args, **kwargs) if method else self._model(*args, **kwargs)
+                call = getattr(self._model, method) if method else self._model
+                context = self._contexts.of(*values) if values else None
+                value = call(*args, **kwargs) if context is None else context.run(call, *args, **kwargs)
                 if verb == STREAM:
+                    if context is not None:
+                        value = GeneratorIn(context, value)
                     del args, kwargs  # the generator keeps what it needs
                     ending = self._streamer.run(link_id, value)
                 interrupter.end()
@@ -232,6 +249,8 @@ class Service:
             interrupter.end()
             error = exc  # the model's own doing, unless it was fired
         here.deadline = math.inf
+        if verb == TRACK:
+            self._reporter.end()
         if interrupter.fired:
             error = None  # for the reason below
             self._after_interrupt()
@@ -249,14 +268,13 @@ class Service:
         """When the time of the running call's caller is over. The model has asked: nothing here may be interrupted."""
         if os.getpid() != self._process:
             return math.inf  # a fork of the model's, which must not read what is the worker's
-        running, self._interrupter.running = self._interrupter.running, 0
-        try:
-            link_id = self._interrupter.armed
-            self._channel.send(ASKS, link_id)
-            (left,) = SECONDS.unpack(self._inbox.receive_about(link_id, _DEADLINES)[1])
-            return monotonic() + float(left)
-        finally:
-            self._interrupter.running = running
+        return self._interrupter.undisturbed(self._ask_hub)
+
+    def _ask_hub(self) -> float:
+        link_id = self._interrupter.armed
+        self._channel.send(ASKS, link_id)
+        (left,) = SECONDS.unpack(self._inbox.receive_about(link_id, _DEADLINES)[1])
+        return monotonic() + float(left)
 
     def _check(self, method: str, needed: str) -> None:
         kind = self._odd.get(method, PLAIN)

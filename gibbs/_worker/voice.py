@@ -65,6 +65,13 @@ class Voice:
             return TOO_LARGE, link_id, length.to_bytes(SIZE, "little")
         return ITEMS, link_id, body
 
+    def word(self, value: object) -> bytes:
+        """How far a call has come. Raises what pickling it raises, or ValueError."""
+        body = self._dumps_whole(value)
+        if len(body) > self._limit:
+            raise ValueError(f"its pickle has {len(body)} bytes, more than max_message allows")
+        return body
+
     def freed(self, link_id: int) -> None:
         """The hub has no view of this result any more."""
         self._lent.pop(link_id, None)

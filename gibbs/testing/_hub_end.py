@@ -70,6 +70,7 @@ class HubEnd:
             "recipe": recipe,
             "in_band": self.process.side is None,
             "awake_below": 0.0,
+            "logs": None,
         }
         await self.say(SETUP, 0, payload.dumps(setup))
         kind, _, body = await self.hear()

@@ -19,7 +19,7 @@ from .._wire import payload, plain
 from .._wire.failure import dump_failure
 from .._wire.frames import encode
 from .._wire.items import pack_items
-from .._wire.messages import ANSWER, CLOSE, FAILURE, ITEMS, READY, SETUP, SKIPPED, UNFIT
+from .._wire.messages import ANSWER, CLOSE, FAILURE, ITEMS, READY, REPORT, SETUP, SKIPPED, UNFIT
 from .._wire.recipe import Recipe
 from ._memory_process import MemoryProcess
 from ._probe import in_memory
@@ -71,7 +71,7 @@ class ScriptedWorker(MemoryProcess):
         recipe = (await self._receive_setup())["recipe"]
         token = in_memory.set(self)
         try:
-            factory, args = Recipe(recipe).load()
+            factory, args, _ = Recipe(recipe).load()
             self.model = factory(*args)
         except Exception as error:  # noqa: BLE001 - the user's code
             await self.unfit(error)
@@ -100,7 +100,7 @@ class ScriptedWorker(MemoryProcess):
         token = in_memory.set(self)
         closed = False
         try:
-            method, args, kwargs = call.content
+            method, args, kwargs, *_ = call.content
             with anyio.CancelScope() as self._call_scope:
                 value = getattr(self.model, method)(*args, **kwargs) if method else self.model(*args, **kwargs)
                 if call.is_stream:
@@ -167,10 +167,7 @@ class ScriptedWorker(MemoryProcess):
     # ---- to speak
 
     async def ready(self, *, interruptible: bool | None = None, methods: dict[str, str] | None = None) -> None:
-        """Say READY, with what the model offers: methods by name and kind.
-
-        If not given, those of the model that `start` built; of one that was not built, `{"__call__": "plain"}`.
-        """
+        """Say READY, with what the model offers: methods by name and kind, by default of the model that `start` built, if it did."""
         await self._receive_setup()
         if interruptible is None:
             interruptible = bool(getattr(self.model, "interruptible", False))
@@ -187,8 +184,7 @@ class ScriptedWorker(MemoryProcess):
     async def unfit(self, error: BaseException, *, reason: str = "model") -> None:
         """Say that no model came of it."""
         await self._receive_setup()
-        report = dump_failure(error, stage="call", where=str(self))
-        await self.say(encode(UNFIT, 0, plain.dumps((reason, report))))
+        await self.say(encode(UNFIT, 0, plain.dumps((reason, dump_failure(error, stage="call", where=str(self))))))
 
     def begin(self, link_id: int, *, first: int | None = None) -> bool:
         """Mark a request as begun, as the page would tell; False if the hub withdrew it first.
@@ -213,6 +209,10 @@ class ScriptedWorker(MemoryProcess):
     async def give(self, link_id: int, *items: object) -> None:
         """Send items of a stream, in one piece, whether there is credit for them or not."""
         await self.say(encode(ITEMS, link_id, pack_items([(1, payload.dumps(item)) for item in items])))
+
+    async def report(self, link_id: int, value: object) -> None:
+        """Say how far a request has come, whether its caller wants to know or not."""
+        await self.say(encode(REPORT, link_id, payload.dumps(value)))
 
     async def end(self, link_id: int) -> None:
         """Say that a stream has come to its end."""

@@ -13,7 +13,13 @@ from gibbs._options import CallOptions
 
 def test_an_endpoint_has_using_and_the_verbs_but_no_method():
     endpoint = Calls(object(), CallOptions()).method("embed")
-    assert {name for name in dir(endpoint) if not name.startswith("_")} == {"map", "request", "stream", "using"}
+    assert {name for name in dir(endpoint) if not name.startswith("_")} == {
+        "map",
+        "request",
+        "stream",
+        "track",
+        "using",
+    }
     assert type(endpoint.using(on_cancel="kill")) is Endpoint
 
 

@@ -30,7 +30,7 @@ STEPS = int(os.environ.get("GIBBS_STEPS", "0"))
 ON_CANCEL = st.sampled_from(["interrupt", "kill", "finish"])
 IN_BAND = st.sampled_from([False, False, False, True])
 WINDOWS = st.sampled_from([None, 1, 2, 3, 4, 6, 9, 10, WINDOW])  # of 10 and more calls are short
-STREAMS = st.sampled_from([0, 0, 0, 1, 2, 5])  # windows; 0: a request
+VERBS = st.sampled_from([0, 0, 0, 1, 2, 5, None])  # windows of streams; 0: a request; None: one that is tracked
 COMPANIES = st.lists(st.tuples(st.sampled_from([1, 2, 3, 5]), st.sampled_from([0.0, 0.0, 0.125, 1.0])), max_size=2)
 ASKED = st.just({}) | st.fixed_dictionaries(
     {},
@@ -84,11 +84,14 @@ class DispatcherMachine(AfterEachStep):
     # ---- a request
 
     @precondition(lambda self: not self.hub.closed)
-    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS, window=STREAMS, asked=ASKED)
+    @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(1, 6), payload=PAYLOADS, window=VERBS, asked=ASKED)
     def submit(self, on_cancel, count, payload, window, asked):
         """Also more than find room, and also while the hub drains: those are refused."""
         for _ in range(count):
-            self.hub.submit(on_cancel, payload, window, **asked)
+            if window is None:
+                self.hub.submit(on_cancel, payload, tracked=True, **asked)
+            else:
+                self.hub.submit(on_cancel, payload, window, **asked)
 
     @precondition(lambda self: not self.hub.closed and self.hub.max_pending == math.inf)
     @rule(on_cancel=st.none() | ON_CANCEL, count=st.integers(0, 12), payload=PAYLOADS, asked=ASKED)
@@ -191,6 +194,22 @@ class DispatcherMachine(AfterEachStep):
         place, link_id = self.draw_held(data, at_the_head=at_the_head)
         self.hub.begin(place, link_id)
         self.hub.answered(place, link_id, Answer(failed, b"body"))
+
+    @precondition(lambda self: self.holding())
+    @rule(data=st.data(), word=st.binary(min_size=1, max_size=1))
+    def reported(self, data, word):
+        """Also of what nobody tracks: a lie of which nothing comes. Also when the caller is gone."""
+        tracked = [(place, link_id) for place, link_id in self.holding() if place.held[link_id].tracked]
+        place, link_id = data.draw(st.sampled_from(tracked)) if tracked else self.draw_held(data)
+        self.hub.reported(place, link_id, word)
+
+    @precondition(lambda self: any(request.word for request in self.hub.requests))
+    @rule(data=st.data())
+    def take_a_word(self, data):
+        """Also when its call is over."""
+        request = data.draw(st.sampled_from([request for request in self.hub.requests if request.word]))
+        assert request.ticket.progress.take() == request.word
+        request.word = None
 
     @precondition(lambda self: self.streaming())
     @rule(data=st.data(), count=st.integers(0, 6))

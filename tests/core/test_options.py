@@ -244,7 +244,17 @@ def test_a_misspelt_option_is_refused():
 
 def test_each_option_is_looked_at_here():
     """Fails when `open_hub` learns a new one."""
-    looked_at = {*NUMBERS, "name", "launcher", "restarts", "results", "on_cancel", "abandon_on_cancel"}
+    looked_at = {
+        *NUMBERS,
+        "name",
+        "launcher",
+        "restarts",
+        "results",
+        "on_cancel",
+        "abandon_on_cancel",
+        "propagate",
+        "logs",
+    }
     parameters = inspect.signature(gibbs.open_hub).parameters.values()
     assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == looked_at
 

@@ -23,7 +23,7 @@ CHILD = """if True:
     before = set(sys.modules)
     recipe.install()
     assert set(sys.modules) == before
-    factory, args = recipe.load()
+    factory, args, _ = recipe.load()
     print(factory(*args)(), end="")
 """
 
@@ -221,7 +221,9 @@ def test_an_error_of_the_users_module_comes_from_load_alone(load_under, tmp_path
     module = load_under("gibbs_fussy", tmp_path / "fussy.py")
     body = write_recipe(module.Model, ())
     write(tmp_path / "fussy.py", "raise ValueError('at import')")
-    child = CHILD.replace("recipe.load()", "None, None\n    try: recipe.load()\n    except ValueError: sys.exit(7)")
+    child = CHILD.replace(
+        "recipe.load()", "None, None, None\n    try: recipe.load()\n    except ValueError: sys.exit(7)"
+    )
     done = subprocess.run([sys.executable, "-c", child], env=ENVIRONMENT, input=body, capture_output=True)
     assert done.returncode == 7, done.stderr.decode()
 

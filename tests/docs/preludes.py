@@ -64,6 +64,26 @@ async def main():
 anyio.run(main)
 """
 
+# The page's lines stand in the body of an open hub, whose model tells how far it has come.
+PROGRESS = """
+import time
+import anyio
+import gibbs
+
+class Reader:
+    interruptible = True
+    def __call__(self, pages):
+        for number in range(1, pages + 1): time.sleep(0.001); gibbs.report(number / pages)
+
+pages = 20
+
+async def main():
+    async with gibbs.open_hub(Reader, workers=1) as hub:
+        SNIPPET
+
+anyio.run(main)
+"""
+
 # The page's lines are a call of open_hub, without the `async with` around it.
 OPENED = (
     MODEL
@@ -190,7 +210,15 @@ async def label(request: Request, x: int, hub: Annotated[gibbs.Hub[Model], Depen
     SNIPPET""",
 )
 
-PAGES = {"coroutine": COROUTINE, "hub": HUB, "streams": STREAMS, "opened": OPENED, "methods": METHODS, "app": APP}
+PAGES = {
+    "coroutine": COROUTINE,
+    "hub": HUB,
+    "streams": STREAMS,
+    "progress": PROGRESS,
+    "opened": OPENED,
+    "methods": METHODS,
+    "app": APP,
+}
 
 DOCSTRINGS = {
     "gibbs.Calls.request": HUB,
@@ -199,6 +227,7 @@ DOCSTRINGS = {
     "gibbs.Calls.map": HUB,
     "gibbs.Calls.method": HUB,
     "gibbs.Calls.stream": STREAMS,
+    "gibbs.Calls.track": PROGRESS,
     "gibbs.Calls.using": HUB,
     "gibbs.LocalLauncher": OPENED,
     "gibbs.RestartPolicy": OPENED,

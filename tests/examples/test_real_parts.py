@@ -120,6 +120,31 @@ def test_a_story_comes_word_by_word_and_ends_with_its_reader(backend):
         assert json.loads(ask(f"{server.url}/statistics")[1]) == {"running": 0, "left": 1, "killed": 0, "restarts": 0}
 
 
+# ------------------------------------------------------------------------------------------------------------ progress
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_primes_are_counted_under_the_eyes_of_who_asked_and_for_nobody_else(backend):
+    with served_example("progress:app", backend) as server:
+        assert b"<progress" in ask(server.url)[1]
+        status, events = ask(f"{server.url}/count?below=1000")
+        assert status == 200
+        *words, result, nothing = events.decode().split("\n\n")
+        assert (result, nothing) == ("event: result\ndata: 168", "")
+        shares = [float(word.removeprefix("data: ")) for word in words]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+        assert ask(f"{server.url}/count?below=1")[0] == 422
+        with urllib.request.urlopen(f"{server.url}/count?below=100000000", timeout=WATCHDOG) as counting:
+            assert counting.headers["Content-Type"].startswith("text/event-stream")
+            assert counting.readline().startswith(b"data: 0.0")
+        give_up = time.monotonic() + WATCHDOG
+        while (now := json.loads(ask(f"{server.url}/statistics")[1]))["running"]:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        assert now == {"running": 0, "left": 1, "killed": 0, "restarts": 0}
+
+
 # ------------------------------------------------------------------------------------------------------------ hashes
 
 

@@ -23,16 +23,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"_worker", "_wire", "_model", "_batched"},  # the only one that knows _worker
     "_options": {"_batched", "_core", "abc", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
-    "_desk": {"_parent", "_core", "_wire", "_errors", "_options"},
+    "_context": {"_options", "_wire"},
+    "_desk": {"_context", "_parent", "_core", "_wire", "_errors", "_options"},
+    "_job": {"_desk", "_core", "_options", "_wire"},
     "_stream": {"_desk", "_core", "_options", "_wire"},
     "_map": {"_desk", "_core", "_options", "_wire"},
-    "_calls": {"_desk", "_map", "_options", "_stream"},
+    "_calls": {"_desk", "_job", "_map", "_options", "_stream"},
     "_hub": {"_calls", "_desk", "_options", "_parent", "_core", "_wire", "_model", "abc", "_records", "_errors"},
     "gibbs": {
         "_hub",
         "_calls",
         "_batched",
         "_core",
+        "_job",
         "_map",
         "_parent",
         "_errors",
@@ -46,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
     "__main__": {"gibbs", "_parent", "_wire"},  # as a user would; and what the platform offers
 }
-MAY_WAIT = {"_parent", "_hub", "_desk", "_map", "_stream", "_calls", "testing", "contrib", "__main__"}
+MAY_WAIT = {"_parent", "_hub", "_desk", "_job", "_map", "_stream", "_calls", "testing", "contrib", "__main__"}
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 
 MODULES = {

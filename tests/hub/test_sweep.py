@@ -162,6 +162,56 @@ async def test_a_stream(on_cancel, abandon, side, taken):
         assert hub.statistics().killed == 0
 
 
+@pytest.mark.parametrize("leaves", ["at its end", "early"])
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_job(on_cancel, abandon, side, leaves):
+    """Cancelled anywhere, its reader has words in their order, and its worker has been got back."""
+
+    async def reporting(worker):
+        await worker.ready(interruptible=True, methods={"__call__": "plain"})
+        while not (call := await worker.receive()).is_leave:
+            [x] = call.content[1]
+            if not worker.begin(call.link_id):
+                await worker.skip(call.link_id)
+                continue
+            with anyio.CancelScope() as worker._call_scope:
+                for word in range(3):
+                    await checkpoint()
+                    if x == 3:
+                        await worker.report(call.link_id, word)
+            if worker._call_scope.cancelled_caught:
+                await worker.skip(call.link_id)
+            else:
+                await worker.answer(call.link_id, x * x)
+
+    launcher = ScriptedLauncher(reporting, side=side)
+    found = []
+
+    async def scenario():
+        found.clear()
+        async with hub.track(3) as job:
+            async for word in job.progress:
+                found.append(word)
+                if leaves == "early":
+                    return 9
+            return await job.result()
+
+    async with gibbs.open_hub(
+        Busy, workers=1, launcher=launcher, on_cancel=on_cancel, abandon_on_cancel=abandon
+    ) as hub:
+        before = ended(hub)
+        async for step in sweep(scenario):
+            assert step.cancelled or step.value == 9
+            assert found == sorted(set(found)), "in order, and none twice"
+            if step.cancelled and not abandon:
+                assert hub.statistics().seats["interrupting"] == 0
+            await is_as_good_as_new(hub, before)
+            before = ended(hub)
+        assert step.value == 9
+        assert found[-1:] == [2] or leaves == "early"
+        assert step.k > 1
+
+
 STAGES = ["received", "begun", "computing", "computed", "answered", "waiting"]
 
 

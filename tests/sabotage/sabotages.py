@@ -119,8 +119,8 @@ TWENTY = (
             ),
             Edit(
                 SERVE,
-                "                method, args, kwargs = loads(letter)\n",
-                "                method, args, kwargs = loads(letter)\n"
+                "                method, args, kwargs, *values = loads(letter)\n",
+                "                method, args, kwargs, *values = loads(letter)\n"
                 "                if not self._inbox.begin(link_id):\n"
                 "                    interrupter.end()\n"
                 '                    return SKIPPED, link_id, b""\n',

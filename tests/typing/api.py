@@ -334,6 +334,21 @@ async def maps(hub: gibbs.Hub[Model], labels: gibbs.Hub[Labels], source: AsyncIt
     assert_type(hub.using(on_cancel="kill").map([1]), gibbs.Results[str])
 
 
+# Jobs.
+
+
+async def jobs(hub: gibbs.Hub[Model], labels: gibbs.Hub[Labels]) -> None:
+    assert_type(hub.track(1), gibbs.Job[str])
+    async with hub.track(1) as job:
+        assert_type(await job.result(), str)
+        async for _ in job.progress:
+            pass
+    assert_type(hub.method(Model.embed).track("a"), gibbs.Job[list[float]])
+    assert_type(hub.method("embed").track("a"), gibbs.Job[Any])
+    assert_type(labels.using(retries=1).track("a"), gibbs.Job[int])
+    gibbs.report(0.5)
+
+
 # A hub in somebody's signature: the model, a base or protocol of it, or only what it answers.
 
 

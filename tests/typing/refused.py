@@ -187,6 +187,13 @@ def maps(hub: gibbs.Hub[Model]) -> None:
     hub.map([1], limit="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def jobs(hub: gibbs.Hub[Model]) -> None:
+    hub.track("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hub.track()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    hub.method(Model.embed).track(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    gibbs.report()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 def opening() -> None:
     gibbs.open_hub(Model)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     gibbs.open_hub(3, workers=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

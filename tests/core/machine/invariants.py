@@ -55,6 +55,13 @@ class AfterEachStep(RuleBasedStateMachine):
                 assert flow.credit == flow.window, "sent again, it would give its items twice"
 
     @invariant()
+    def the_last_word_is_kept_and_no_other(self):
+        for request in self.hub.requests:
+            progress = request.ticket.progress
+            assert (progress is not None) == request.tracked
+            assert progress is None or progress.word == request.word
+
+    @invariant()
     def seats_are_as_they_must_be(self):
         for place in self.hub.places:
             seat = place.seat

@@ -51,6 +51,8 @@ class Request:
     here: int = 0  # items that came and were not taken
     taken: int = 0  # items that were taken and not granted again
     came: bool = False  # whether any item has
+    tracked: bool = False  # whether its caller wants to know how it is getting on
+    word: bytes | None = None  # what it was told last, and has not looked at
     company: "Company | None" = None  # those that it may run together with
     terms: Terms = PLAIN
     created: float = 0.0

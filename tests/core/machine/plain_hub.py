@@ -20,6 +20,7 @@ from gibbs._core.flow import Flow
 from gibbs._core.group import Group
 from gibbs._core.orders import Recall
 from gibbs._core.pace import ENOUGH, SHORT, UNKNOWN
+from gibbs._core.progress import Progress
 from gibbs._core.restarts import Restarts
 from gibbs._core.seat import Seat
 from gibbs._core.terms import Terms
@@ -78,11 +79,13 @@ class PlainHub(Follower):
         payload: bytes = b"payload",
         window: int = 0,
         company: Company | None = None,
+        tracked: bool = False,
         **asked: Any,
     ) -> None:
         assert not self.closed
         request = Request(len(self.requests) + 1, on_cancel, None, payload, window=window, credit=window)
         request.company = company
+        request.tracked = tracked
         request.created = self.now
         request.terms = Terms(on_cancel=on_cancel, **asked)
         request.ticket = Ticket(
@@ -92,6 +95,7 @@ class PlainHub(Follower):
             group=company.group if company else None,
             wake=partial(self._wake_of, request),
             created=self.now,
+            progress=Progress() if tracked else None,
         )
         waiting = self.waiting
         request.may_not_wait = waiting >= self.max_pending
@@ -287,6 +291,20 @@ class PlainHub(Follower):
         request.here += count if request.live else 0
         request.came = True
         self.dispatcher.arrived(place.seat, link_id, items)
+        return True
+
+    def reported(self, place: Place, link_id: int, word: bytes) -> bool:
+        """How far a request has come; False, and nothing has changed, if nobody had asked."""
+        request = place.held.get(link_id)
+        if request is None or not request.tracked:
+            with pytest.raises(Violation, match=str(link_id)):
+                self.dispatcher.reported(place.seat, link_id, word)
+            return False
+        self.begin(place, link_id)
+        place.known_begun = max(place.known_begun, link_id)
+        if request.live:
+            request.word = word
+        self.dispatcher.reported(place.seat, link_id, word)
         return True
 
     def skipped(self, place: Place, link_id: int) -> None:

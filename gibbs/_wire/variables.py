@@ -1,0 +1,57 @@
+"""Context variables as both sides know them: the same variable is the same object again, whatever module it lives in.
+
+Knows names and modules, and no value of any variable. A variable that an importable module has is found there; one of `__main__`, or of a
+function, is made anew where it arrives, once: its name and a number that is its own in the sender's process tell it from others.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import ContextVar
+    from typing import Any
+
+_made: dict[tuple[str, int], ContextVar[Any]] = {}  # those of `made` that arrived in this process
+
+
+def parts_of(variable: ContextVar[Any]) -> tuple[Callable[..., ContextVar[Any]], tuple[Any, ...]]:
+    """How a pickle brings it along."""
+    for module_name, module in list(sys.modules.items()):
+        try:
+            namespace = object.__getattribute__(module, "__dict__")  # without waking a lazy module
+        except AttributeError:  # anything may be in `sys.modules`
+            continue
+        if module_name != "__main__":
+            for name, value in list(namespace.items()):
+                if value is variable:
+                    return found, (module_name, name)
+    from contextvars import Context
+
+    default: tuple[Any, ...] = ()
+    try:
+        default = (Context().run(variable.get),)  # in an empty context there is nothing else
+    except LookupError:
+        pass
+    return made, (variable.name, id(variable), *default)
+
+
+def found(module_name: str, name: str) -> ContextVar[Any]:
+    """The one that the module has. Raises what importing it raises."""
+    from importlib import import_module
+
+    variable: ContextVar[Any] = getattr(import_module(module_name), name)
+    return variable
+
+
+def made(name: str, number: int, *default: Any) -> ContextVar[Any]:
+    """The one that came for this number before, or a new one."""
+    known = _made.get((name, number))
+    if known is None:
+        from contextvars import ContextVar
+
+        known = ContextVar(name, default=default[0]) if default else ContextVar(name)
+        _made[name, number] = known
+    return known

@@ -1,0 +1,146 @@
+"""Tell the hub how far the running call has come: the last word, soon, and without waiting for anybody.
+
+Knows the channel and time. Promises that the last word of a call is told, at once or in a moment and before the call's outcome; that
+nothing is told of a call that is over; that whoever reports waits neither for the hub nor for another thread; and that an interrupt
+cuts no message in two.
+
+A model may report as often as it likes. The first words of a burst leave at once, since what comes next may be C code that holds the
+interpreter's lock; of those behind them a thread sends the last one, every few milliseconds. It is started when it is first needed.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock, get_ident, start_new_thread
+from functools import partial
+from time import perf_counter_ns, sleep
+
+from .._model import here, interrupts
+from .._wire.messages import REPORT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .inbox import Channel
+    from .interrupt import Interrupter
+
+_PAUSE = 0.005  # seconds between two words of a model that goes on reporting
+_EACH = 5_000_000  # nanoseconds: the same, as what a word takes of the allowance
+_ALLOWANCE = 8 * _EACH  # what may leave at once, when nothing has for a while
+
+
+class Reporter:
+    """One worker's way of telling how its calls are getting on.
+
+    Invariants: `_link_id` is 0 but while a call runs whose caller wants to know. `_last` is what was reported last, and `_told` what
+    was told last: whoever reports stores the first without a lock, whoever has `_lock` sends it and stores the second.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_close",
+        "_complained",
+        "_interrupter",
+        "_last",
+        "_link_id",
+        "_lock",
+        "_process",
+        "_spent_until",
+        "_starts",
+        "_told",
+        "_watch",
+        "_watched",
+    )
+
+    def __init__(self, channel: Channel, interrupter: Interrupter, close: Callable[[object], bytes]) -> None:
+        """`close` makes a payload that the hub takes, or raises."""
+        self._channel = channel
+        self._interrupter = interrupter
+        self._close = close
+        self._process = os.getpid()
+        self._link_id = 0
+        self._last = self._told = (0, b"")
+        self._lock = allocate_lock()
+        self._spent_until = 0  # when all of the allowance is there again
+        self._complained = False
+        self._starts = True  # the thread, with the first word that waits for it
+        self._watch = allocate_lock()  # free while there is something for the thread to look at
+        self._watch.acquire()
+        self._watched = False
+        here.report = self.report
+
+    def begin(self, link_id: int) -> None:
+        """What is reported from now on is of this request."""
+        self._link_id = link_id
+
+    def end(self) -> None:
+        """The call is over: its last word is told now, if it was not, and none after it."""
+        with self._lock:
+            self._tell()
+            self._link_id = 0
+
+    def report(self, value: object) -> None:
+        """The running call has come so far. From any thread."""
+        link_id = self._link_id
+        if not link_id or os.getpid() != self._process:  # a fork of the model's must not write what is the worker's
+            return
+        take = partial(self._take, link_id, value)
+        if get_ident() == interrupts.thread:
+            self._interrupter.undisturbed(take)
+        else:
+            take()
+
+    def _take(self, link_id: int, value: object) -> None:
+        try:
+            body = self._close(value)
+        except Exception as exc:  # noqa: BLE001 - the value's own code; the call is worth more than a word about it
+            self._complain(exc)
+            return
+        self._last = link_id, body
+        if not self._tell_now():
+            self._tell_soon()
+
+    def _tell_now(self) -> bool:
+        """Whether nobody was in the way, and not too much was told just before."""
+        now = perf_counter_ns()
+        if self._spent_until > now + _ALLOWANCE - _EACH or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._spent_until = max(self._spent_until, now) + _EACH
+            return self._tell(self._channel.send_at_once)
+        finally:
+            self._lock.release()
+
+    def _tell(self, send: Callable[[int, int, bytes], bool] | None = None) -> bool:
+        """Send the last word, if it is news of what runs. By who has the lock. Returns whether there is no more to say."""
+        last = self._last
+        link_id, body = last
+        if last is not self._told and link_id == self._link_id:
+            if not (send or self._channel.send)(REPORT, link_id, body):
+                return False
+            self._told = last
+        return True
+
+    def _tell_soon(self) -> None:
+        if self._watched:
+            return
+        self._watched = True
+        if self._starts:
+            self._starts = False
+            start_new_thread(self._tell_late, ())
+        self._watch.release()
+
+    def _tell_late(self) -> None:
+        while True:
+            self._watch.acquire()
+            sleep(_PAUSE)
+            self._watched = False  # first: what is reported from now on asks again
+            with self._lock:
+                self._tell()
+
+    def _complain(self, error: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            words = f"gibbs: report() was given what cannot be sent, and its caller is not told: {error!r}\n"
+            os.write(2, words.encode(errors="replace"))
