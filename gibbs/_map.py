@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 
-_IN_A_ROW = 16  # results that may be given without letting others run
+_IN_A_ROW = 32  # results that may be given without letting others run
 
 
 class Results(Generic[R_co]):
@@ -56,6 +56,7 @@ class Results(Generic[R_co]):
         self._options = options
         self._method = method
         self._limit = limit
+        self._few = limit - -(-limit // 8)  # on their way, or fewer, and more are handed in: some at once
         self._ordered = ordered
         self._source: Any = source
         self._iterator: Iterator[Any] | None = None  # of a source that is not async, and not at its end
@@ -85,7 +86,7 @@ class Results(Generic[R_co]):
         else:
             self._iterator = iter(source)
             self._open = True
-            self._read_more()
+            self._read_more(self._iterator)
         return self
 
     def __aiter__(self) -> Results[R_co]:
@@ -95,19 +96,22 @@ class Results(Generic[R_co]):
         """The next result. An item's exception is raised in its place, and the iteration may be gone on with."""
         if self._waiter is not None:
             raise anyio.BusyResourceError("reading from")
+        line = self._line
         while True:
             if not self._open:
                 raise self._refusal()
-            if self._iterator is not None:
-                self._read_more()  # first, so that the workers have something to do
-            if self._has_next() and self._in_a_row < _IN_A_ROW:
-                break
-            if self._exhausted and not self._line and not self._pending:
+            if self._iterator is not None and len(line) + len(self._pending) <= self._few:
+                self._read_more(self._iterator)  # first, so that the workers have something to do
+            if line and self._in_a_row < _IN_A_ROW:
+                asked = line[0]
+                if isinstance(asked, BaseException) or asked.ended:
+                    break
+            if self._exhausted and not line and not self._pending:
                 await checkpoint()
                 raise StopAsyncIteration
             await self._wait()
         self._in_a_row += 1
-        asked = self._line.popleft()
+        del line[0]
         if self._room is not None:
             self._desk.loop.wake(self._room)
         if isinstance(asked, BaseException):
@@ -148,16 +152,13 @@ class Results(Generic[R_co]):
 
     # ---- the source
 
-    def _read_more(self) -> None:
-        """Hand in what there is room for, of a source that need not be waited for: some at once, or when nothing is on its way."""
-        on_their_way = len(self._line) + len(self._pending)
-        left = self._limit - on_their_way
-        if on_their_way and 8 * left < self._limit:
-            return
+    def _read_more(self, source: Iterator[Any]) -> None:
+        """Hand in what there is room for, of a source that need not be waited for."""
+        left = self._limit - len(self._line) - len(self._pending)
         while left > 0 and self._iterator is not None and self._has_room():
             some = int(max(1, min(left, self._desk.room)))
             left -= some
-            self._read(some, self._iterator)
+            self._read(some, source)
 
     def _read(self, count: int, source: Iterator[Any]) -> None:
         """Hand in so many of the source, if there are."""
@@ -208,8 +209,10 @@ class Results(Generic[R_co]):
     def _ask(self, item: Any, tickets: list[Ticket]) -> None:
         """Give the item its place; what is to be handed in for it is put to the others."""
         try:
-            self._desk.check(PLAIN, self._method)
+            if not tickets:  # those that are handed in together are looked at together
+                self._desk.check(PLAIN, self._method)
             ticket = self._desk.ticket(self._method, (item,), {}, self._options, deadline=self._deadline)
+            ticket.many = True
         except (Exception, SystemExit) as error:  # noqa: BLE001 - its pickling's, which is told in the item's place
             self._line.append(error)
             self._tell()

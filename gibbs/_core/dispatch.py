@@ -328,7 +328,8 @@ class Dispatcher:
             if ticket.ended:
                 continue
             may_have_run = begun is None or link_id <= max(begun, seat.begun)
-            ticket.kills += may_have_run and not together
+            # Only the last that it began was running. Those before had been run, and their answers were about to leave.
+            ticket.kills += not together and (begun is None or link_id == max(begun, seat.begun))
             if not may_have_run and not ticket.returned:
                 ticket.returned = ticket.apart = True
                 self._requeue(ticket)

@@ -128,6 +128,7 @@ class Ticket:
         "group",
         "kills",
         "link_id",
+        "many",
         "number",
         "outcome",
         "payload",
@@ -166,6 +167,7 @@ class Ticket:
         self.question: Callable[[float], None] | None = (
             None  # the worker's, how many seconds that are: the caller answers
         )
+        self.many = False  # its caller has asked for others with it, which may be answered together
         self.number = 0  # arrival number, given by the dispatcher; the order of the queue
         self.state = TicketState.QUEUED
         self.ended = False

@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING
 from .._core.dispatch import Violation
 from .._wire.borrower import Borrower
 from .._wire.letter import ASIDE, Forged
-from .._wire.messages import ANSWER, BATCH, CALL, CREDIT, DEADLINE, FREED_RESULT, READY, SECONDS, SIZE, STREAM, TRACK
+from .._wire.messages import (
+    ANSWER,
+    BATCH,
+    CALL,
+    CALL_OF_MANY,
+    CREDIT,
+    DEADLINE,
+    FREED_RESULT,
+    READY,
+    SECONDS,
+    SIZE,
+    STREAM,
+    TRACK,
+)
 from .hearsay import open_outcome
 
 if TYPE_CHECKING:
@@ -69,7 +82,10 @@ class Shelf:
             if ticket.deadline is not None and ticket.deadline < math.inf and not together:
                 messages.append((DEADLINE, number, SECONDS.pack(ticket.deadline - now())))
             if ticket.flow is None:
-                messages.append((CALL if ticket.progress is None or together else TRACK, number, body))
+                kind = CALL
+                if not together and (ticket.many or ticket.progress is not None):
+                    kind = CALL_OF_MANY if ticket.many else TRACK
+                messages.append((kind, number, body))
             else:
                 messages.append((STREAM, number, body))
                 messages.append((CREDIT, number, ticket.flow.credit.to_bytes(SIZE, "little")))

@@ -19,7 +19,7 @@ from anyio.abc import SocketAttribute, UNIXSocketStream
 from anyio.lowlevel import checkpoint
 
 from .._core.pace import UNKNOWN
-from .._wire.frames import FrameReader, encode, encode_header
+from .._wire.frames import FrameReader, encode_all, encode_header
 from .._wire.messages import CANCEL, INTERRUPT, REQUESTS, TO_HUB
 from .waiter import Alarm
 
@@ -81,13 +81,12 @@ class Link:
 
     def send_all(self, messages: list[Message], *, later: bool = False) -> None:
         """Send some, as `send` does. With `later` they may wait for others of the same tick, to leave with them in one piece."""
-        for kind, link_id, body in messages:
-            if len(body) < _SMALL:
-                self._outbox.append(encode(kind, link_id, body))
-            else:
+        if all(len(body) < _SMALL for _, _, body in messages):
+            self._outbox.append(encode_all(messages))
+        else:
+            for kind, link_id, body in messages:
                 self._outbox += encode_header(kind, link_id, len(body)), body
-            if kind in REQUESTS:
-                self._unoffered += 1
+        self._unoffered += sum([kind in REQUESTS for kind, _, _ in messages])
         if not later:
             self.flush()
         elif not self._corked:

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from struct import Struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _HEADER = Struct("<4sQQ")  # magic, version and kind; link id; length
 _MAGIC = b"gB"
 _VERSION = 1
@@ -25,6 +29,14 @@ class FrameError(Exception):
 def encode(kind: int, link_id: int, body: bytes = b"") -> bytes:
     """One small message as one piece of bytes."""
     return _HEADER.pack(_STARTS[kind], link_id, len(body)) + body
+
+
+def encode_all(messages: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """Some small messages as one piece of bytes."""
+    pack = _HEADER.pack
+    return b"".join(
+        [part for kind, link_id, body in messages for part in (pack(_STARTS[kind], link_id, len(body)), body)]
+    )
 
 
 def encode_header(kind: int, link_id: int, length: int) -> bytes:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ASIDE = 0x02  # the buffers are in the arena; a first byte, as those in `payload`
 _BEHIND = 0x03  # the buffers follow
+_PLAIN = bytes((payload.PLAIN,))
 _HEAD = Struct("<BI")
 _PLACE = Struct("<QQ")  # offset, length
 
@@ -62,6 +63,8 @@ def read_table(body: bytes, size: int, longest: float) -> list[tuple[int, int]]:
 
 def loads(body: Any) -> Any:
     """The object again, of a body that came in one piece or of an `Opened`. May raise anything at all, as `payload.loads`."""
+    if type(body) is bytes and body[:1] == _PLAIN:  # nearly all of them
+        return payload.loads_plain(body)
     if type(body) is Opened:
         return payload.loads(body.pickle, body.buffers)
     if body and body[0] == _BEHIND:

@@ -15,6 +15,7 @@ STREAM = 6  # as CALL, of a generator; nothing may be sent of it before CREDIT
 CREDIT = 7  # so many more items of that stream may be sent; the body is a little-endian number
 BATCH = 9  # the so many CALLs that follow are one call of a method that takes a list; the first has this link id; a little-endian number
 DEADLINE = 10  # so many SECONDS are left to the caller of that request: it follows, or the worker has asked
+CALL_OF_MANY = 12  # as CALL, of a caller who asks for many at once: its answer may wait a moment for the next ones
 TRACK = 11  # as CALL, whose caller wants to know how it is getting on
 CLOSE = 8  # the reader of that stream is gone: close its generator where it yields
 FREED_RESULT = 5  # no view is left of what that request's result had in the worker's arena
@@ -34,10 +35,12 @@ ASKS = 24  # how long will the caller of that request wait? DEADLINE tells
 REPORT = 25  # how far that request has come, which was a TRACK; the body is a payload
 LOG = 26  # a record of `logging`, made while that request ran; the body is a dict of plain data
 
-TO_WORKER = frozenset({SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, DEADLINE, TRACK, FREED_RESULT})
+TO_WORKER = frozenset(
+    {SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, DEADLINE, TRACK, CALL_OF_MANY, FREED_RESULT}
+)
 TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS, ASKS, REPORT, LOG})
 
-REQUESTS = frozenset({CALL, STREAM, TRACK})  # what a worker claims and begins
+REQUESTS = frozenset({CALL, STREAM, TRACK, CALL_OF_MANY})  # what a worker claims and begins
 TO_STREAM = frozenset({CREDIT, CLOSE})  # about one that it has begun, or that is over
 
 OUTCOMES = frozenset({ANSWER, FAILURE})  # what nearly all messages of a worker are

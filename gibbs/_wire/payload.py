@@ -86,6 +86,9 @@ def loads(body: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
     raise UnpicklingError(f"a payload does not begin with {flavour}")
 
 
+loads_plain = _loads  # of a body that begins with PLAIN
+
+
 def _dumps_by_value(value: object) -> bytes:
     stream = BytesIO()
     stream.write(bytes((_BY_VALUE,)))

@@ -18,6 +18,7 @@ from time import perf_counter_ns
 from .._wire.frames import FrameReader, encode, encode_header
 from .._wire.messages import CANCEL, INTERRUPT, TO_STREAM, TO_WORKER
 from .interrupt import SIGNAL
+from .later import Later
 from .lifeline import die_with_the_hub
 
 TYPE_CHECKING = False
@@ -35,6 +36,9 @@ else:
 
 _LARGE = 1 << 18  # bytes to read at once where much comes; the memory for so many is mapped anew each time
 _SMALL = 1 << 16
+_MOST_TOGETHER = 16  # messages in one piece
+_LONGEST_TOGETHER = 200_000  # nanoseconds that the first of them waits while others come at once
+_LATE = 0.001  # seconds after which a thread writes them, if one takes long
 _MOST_ASIDE = 10_000  # messages; of more the oldest are dropped
 _MOMENT = 30_000  # nanoseconds to wait awake for a message; 100,000 were slower where the hub shares the CPU
 
@@ -45,12 +49,15 @@ class Channel:
     __slots__ = (
         "_aside",
         "_awake_below",
+        "_later",
         "_pace",
         "_piece",
         "_poll",
         "_reader",
         "_received",
         "_room",
+        "_since",
+        "_together",
         "_writing",
         "fd",
     )
@@ -64,6 +71,9 @@ class Channel:
         self._awake_below = 0.0
         self._writing = allocate_lock()
         self._aside: deque[Message] = deque(maxlen=_MOST_ASIDE)  # to be written by who writes now, behind its own
+        self._together: list[bytes] = []  # what is to be written in a moment, before anything else
+        self._since = 0  # when the first of it came
+        self._later = Later(self.flush, _LATE)
         self._room = poll()
         self._room.register(fd, POLLOUT)
 
@@ -117,6 +127,37 @@ class Channel:
             self._send_aside()
         return True
 
+    def send_together(self, kind: int, link_id: int, body: bytes) -> None:
+        """Write one message, now or in a moment together with those that follow: now, if nothing is here that could bring one."""
+        if len(body) >= _SMALL:
+            self.send(kind, link_id, body)
+            return
+        with self._writing:
+            together = self._together
+            if not together:
+                self._since = perf_counter_ns()
+            together.append(encode(kind, link_id, body))
+            if (
+                self._received
+                and len(together) < _MOST_TOGETHER
+                and perf_counter_ns() - self._since < _LONGEST_TOGETHER
+            ):
+                self._later.ask()
+            else:
+                self._send_together()
+        if self._aside:
+            self._send_aside()
+
+    def flush(self) -> None:
+        """Write what was to be written in a moment."""
+        with self._writing:
+            self._send_together()
+
+    def _send_together(self) -> None:
+        if self._together:
+            self._write(b"".join(self._together))
+            self._together.clear()
+
     def send_at_once(self, kind: int, link_id: int, body: bytes) -> bool:
         """Write one message if that need wait for nobody: for another thread, or for the hub to read. Whether it was written."""
         if not self._writing.acquire(blocking=False):
@@ -146,6 +187,7 @@ class Channel:
                 self._writing.release()
 
     def _send(self, kind: int, link_id: int, body: bytes) -> None:
+        self._send_together()
         if len(body) < _SMALL:
             self._write(encode(kind, link_id, body))
         else:

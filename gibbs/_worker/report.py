@@ -5,18 +5,19 @@ nothing is told of a call that is over; that whoever reports waits neither for t
 cuts no message in two.
 
 A model may report as often as it likes. The first words of a burst leave at once, since what comes next may be C code that holds the
-interpreter's lock; of those behind them a thread sends the last one, every few milliseconds. It is started when it is first needed.
+interpreter's lock; of those behind them a thread sends the last one, every few milliseconds.
 """
 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import allocate_lock, get_ident
 from functools import partial
-from time import perf_counter_ns, sleep
+from time import perf_counter_ns
 
 from .._model import here, interrupts
 from .._wire.messages import REPORT
+from .later import Later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,14 +44,12 @@ class Reporter:
         "_complained",
         "_interrupter",
         "_last",
+        "_later",
         "_link_id",
         "_lock",
         "_process",
         "_spent_until",
-        "_starts",
         "_told",
-        "_watch",
-        "_watched",
     )
 
     def __init__(self, channel: Channel, interrupter: Interrupter, close: Callable[[object], bytes]) -> None:
@@ -64,10 +63,7 @@ class Reporter:
         self._lock = allocate_lock()
         self._spent_until = 0  # when all of the allowance is there again
         self._complained = False
-        self._starts = True  # the thread, with the first word that waits for it
-        self._watch = allocate_lock()  # free while there is something for the thread to look at
-        self._watch.acquire()
-        self._watched = False
+        self._later = Later(self._tell_late, _PAUSE)
         here.report = self.report
 
     def begin(self, link_id: int) -> None:
@@ -99,7 +95,7 @@ class Reporter:
             return
         self._last = link_id, body
         if not self._tell_now():
-            self._tell_soon()
+            self._later.ask()
 
     def _tell_now(self) -> bool:
         """Whether nobody was in the way, and not too much was told just before."""
@@ -122,22 +118,9 @@ class Reporter:
             self._told = last
         return True
 
-    def _tell_soon(self) -> None:
-        if self._watched:
-            return
-        self._watched = True
-        if self._starts:
-            self._starts = False
-            start_new_thread(self._tell_late, ())
-        self._watch.release()
-
     def _tell_late(self) -> None:
-        while True:
-            self._watch.acquire()
-            sleep(_PAUSE)
-            self._watched = False  # first: what is reported from now on asks again
-            with self._lock:
-                self._tell()
+        with self._lock:
+            self._tell()
 
     def _complain(self, error: Exception) -> None:
         if not self._complained:

@@ -19,6 +19,7 @@ from .._wire.messages import (
     ANSWER,
     ASKS,
     BATCH,
+    CALL_OF_MANY,
     DEADLINE,
     FAILURE,
     FREED_RESULT,
@@ -170,6 +171,7 @@ class Service:
                 wait_well(self._inbox, self._hooks.healthy, self._hooks.interval)
             kind, link_id, self._body = self._inbox.receive()
             if kind not in REQUESTS:
+                self._channel.flush()
                 if kind == LEAVE:
                     return
                 if kind == FREED_RESULT:
@@ -186,7 +188,7 @@ class Service:
             answer = self.answer(kind, link_id)
             if answer[0] != SKIPPED:
                 self._pace.took(perf_counter_ns() - began)
-            self._send(answer)
+            self._send(answer, together=kind == CALL_OF_MANY)
 
     def _run_batch(self, count: int) -> None:
         here.deadline = math.inf  # each of them has its own
@@ -195,12 +197,15 @@ class Service:
             self._send(answer)
         self._pace.took(perf_counter_ns() - began)
 
-    def _send(self, answer: tuple[int, int, bytes]) -> None:
+    def _send(self, answer: tuple[int, int, bytes], *, together: bool = False) -> None:
         """Answer a request, and tell before that which arguments nobody looks at any more."""
         if self._ear.news:
             for one in self._ear.freed():
                 self._channel.send(*one)
-        self._channel.send(*answer)
+        if together:
+            self._channel.send_together(*answer)
+        else:
+            self._channel.send(*answer)
 
     def answer(self, verb: int, link_id: int) -> tuple[int, int, bytes]:
         """Run one request and return the message that answers it, of a stream the one that ends it."""
@@ -283,6 +288,7 @@ class Service:
 
     def _after_interrupt(self) -> None:
         """Let the model repair itself; one that cannot says so by raising, and is replaced."""
+        self._channel.flush()
         repair = getattr(self._model, "after_interrupt", None)
         if repair is None:
             return

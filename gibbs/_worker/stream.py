@@ -6,18 +6,19 @@ change, and are small, are closed together, when they leave. Promises that the g
 more than a moment.
 
 Items that come at once are held back, to leave in one piece. The generator may take long over the next one all the same, so a thread
-sends what is held when a moment is over. It is started by the first item that is held, and sleeps while none is.
+sends what is held when a moment is over.
 """
 
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
 from collections import deque
-from time import perf_counter_ns, sleep
+from time import perf_counter_ns
 
 from .._wire.items import pack_items, share_of
 from .._wire.messages import CLOSE, CREDIT, ITEMS, SKIPPED
+from .later import Later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,14 +51,12 @@ class _Held:
         "_channel",
         "_close",
         "_count",
+        "_later",
         "_link_id",
         "_lock",
         "_runs",
         "_since",
         "_size",
-        "_starts",
-        "_watch",
-        "_watched",
     )
 
     def __init__(self, channel: Channel, close: Callable[[list[Any]], bytes]) -> None:
@@ -70,10 +69,7 @@ class _Held:
         self._size = 0
         self._since = 0
         self._link_id = 0
-        self._starts = True  # the thread, with the first item that waits for it
-        self._watch = allocate_lock()  # free while there is something for the thread to look at
-        self._watch.acquire()
-        self._watched = False
+        self._later = Later(self._send, _LATE)
 
     def start(self, link_id: int) -> None:
         """What is put from now on is of this stream. Nothing of another is left."""
@@ -100,22 +96,13 @@ class _Held:
         if self._count >= most or self._size >= _MANY or now - self._since >= _MOMENT:
             self.send()
             return True
-        if not self._watched:
-            self.send_soon()
+        self._later.ask()
         return False
 
     def _end_run(self) -> None:
         alike = [self._alike.popleft() for _ in range(len(self._alike))]
         if alike:
             self._runs.append((len(alike), self._close(alike)))
-
-    def send_soon(self) -> None:
-        """Send them in a moment, whatever this thread does until then."""
-        self._watched = True
-        self._watch.release()
-        if self._starts:
-            self._starts = False
-            start_new_thread(self._send_late, ())
 
     def send(self) -> None:
         """Send them now. In the main thread."""
@@ -135,13 +122,6 @@ class _Held:
         with self._lock:
             self._alike.clear()
             self._runs = []
-
-    def _send_late(self) -> None:
-        while True:
-            self._watch.acquire()
-            sleep(_LATE)
-            self._watched = False  # first: what is added from now on asks again
-            self._send()
 
 
 class Streamer:

@@ -934,3 +934,19 @@ def test_one_that_may_not_wait_does_not_wait_for_company_either():
     dispatcher, group, seat = patient()
     ticket = Ticket(b"payload", group=group)
     assert dispatcher.submit(ticket, alone=True) == [Send(seat, 1, [ticket], together=True)]
+
+
+def test_what_had_been_run_and_not_answered_when_a_worker_died_is_lost_with_it_and_not_suspected():
+    """Its answer was about to leave with others: only the last that had begun was running."""
+    [seat] = seats = [Seat(0)]
+    dispatcher = Dispatcher(seats)
+    tickets = [Ticket(b"x", Terms(retries=5)) for _ in range(3)]
+    dispatcher.launch(seat)
+    dispatcher.ready(seat, on_cancel="kill")
+    dispatcher.paced(seat, 1e-6)
+    for ticket in tickets:
+        dispatcher.submit(ticket)
+    dispatcher.condemn(seat)
+    dispatcher.lost(seat, 2, "a death")
+    assert [ticket.kills for ticket in tickets] == [0, 1, 0]
+    assert [ticket.deaths for ticket in tickets] == [("a death",), ("a death",), ()]

@@ -128,6 +128,7 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
         "created": 0.0,
         "flow": None,
         "group": None,
+        "many": False,
         "progress": None,
     }
     assert snapshot(Ticket(b"payload")) == {"payload": b"payload", **new, **of_nobody}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import threading
+import time
 import tracemalloc
 
 import anyio
@@ -333,3 +335,73 @@ async def test_two_readers_are_one_too_many(launcher, heard):
                 with pytest.raises(anyio.BusyResourceError):
                     await anext(results)
                 tg.cancel_scope.cancel()
+
+
+# --------------------------------------------------------------------------------------------------- answers that wait
+
+
+class Mixed:
+    """Quick items, and among them some that take until a file is there, or end the process."""
+
+    def __call__(self, item):
+        if isinstance(item, str):
+            while not os.path.exists(item):
+                time.sleep(0.001)
+        elif item < 0:
+            os._exit(1)
+        return item
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_the_results_of_quick_items_do_not_wait_for_a_slow_one_behind_them(launcher, tmp_path, ordered):
+    """They leave together with those that follow; of a call that takes long nobody waits for the end."""
+    async with gibbs.open_hub(Mixed, workers=1, launcher=launcher) as hub:
+        for n in range(10):
+            there = tmp_path / str(n)
+            items = [*range(200), str(there), *range(200, 220)]
+            async with hub.map(items, limit=256, ordered=ordered) as results:
+                found = []
+                with anyio.fail_after(WATCHDOG):
+                    async for result in results:
+                        found.append(result)
+                        if len(found) == 200:
+                            there.touch()
+            assert found == items
+
+
+async def test_a_crash_takes_only_what_had_begun_and_of_that_only_what_was_about_to_leave(launcher):
+    """Each item has a result, or was begun by a worker that died; the others are run by another."""
+    async with gibbs.open_hub(Mixed, workers=1, launcher=launcher) as hub:
+        await hub.request(0)  # quick, so that others are sent ahead
+        for _ in range(10):
+            items = [*range(100), -1, *range(101, 200)]
+            ended, crashes = [], []
+            async with hub.map(items, limit=200) as results:
+                while len(ended) < len(items):
+                    try:
+                        ended.append(await anext(results))
+                    except gibbs.WorkerCrashed as crash:
+                        crashes.append(crash)
+                        ended.append(None)
+                with pytest.raises(StopAsyncIteration):
+                    await anext(results)
+            assert all(crash.may_have_run for crash in crashes)
+            assert ended[100] is None
+            assert all(result in (None, item) for item, result in zip(items, ended, strict=True))
+            assert ended[101:] == items[101:], "what had not begun is nobody's loss"
+            assert ended[:80] == items[:80], "what has left is here"
+
+
+async def test_finished_items_that_went_with_a_crash_are_not_taken_for_its_cause(launcher):
+    """Tried again, they run next to the culprit once more; only that one is poison."""
+    async with gibbs.open_hub(Mixed, workers=1, launcher=launcher) as hub:
+        await hub.request(0)
+        items = [*range(40), -1, *range(41, 80)]
+        ended = []
+        async with hub.using(retries=5).map(items, limit=200) as results:
+            while len(ended) < len(items):
+                try:
+                    ended.append(await anext(results))
+                except gibbs.PoisonRequest:
+                    ended.append(None)
+        assert ended == [None if item == -1 else item for item in items]

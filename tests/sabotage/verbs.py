@@ -20,7 +20,7 @@ OF_VERBS = (
     Sabotage(
         "let items wait for one that takes long",
         "a reader sees the first words of an answer only when the model has done with the next",
-        (Edit(STREAM, "            self.send_soon()\n", "            pass\n"),),
+        (Edit(STREAM, "        self._later.ask()\n", "        pass\n"),),
         (REAL_STREAMS + "test_items_that_came_at_once_do_not_wait_for_one_that_takes_long",),
     ),
     Sabotage(
@@ -107,7 +107,7 @@ OF_VERBS = (
     Sabotage(
         "read a source without end",
         "a map over the lines of a large file is the whole file in memory",
-        (Edit(MAP, "left = self._limit - on_their_way", "left = (1 << 10) - on_their_way"),),
+        (Edit(MAP, "left = self._limit - len(self._line)", "left = (1 << 10) - len(self._line)"),),
         (REAL_MAPS + "test_a_source_is_read_as_room_appears_and_may_be_endless",),
     ),
     Sabotage(

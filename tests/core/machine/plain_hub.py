@@ -392,7 +392,7 @@ class PlainHub(Follower):
             request.begun = begun is None or link_id <= begun
             if not request.live:
                 continue
-            request.kills += request.begun and not together
+            request.kills += begun in (None, link_id) and not together  # what began before it had an answer that waited
             again = request.tried < request.terms.retries and request.kills < 2 and not request.came
             if not request.begun and not request.came_back:
                 request.came_back = True
