@@ -39,7 +39,9 @@ class Follower:
         recalls = self._done(orders, ticks=ticks)
         for place in recalls:  # they grow
             recalls += self._done(self._give_back(place, place.can_be_had_back))
-        assert len({place.seat for place in recalls}) == len(recalls), "recalled twice"
+        # Of one call the last is aimed at; if it is had back another is the last, and what waits behind the first is asked for anew.
+        alone = [place for place in recalls if not place.together]
+        assert len({place.seat for place in alone}) == len(alone), "recalled twice"
         for place in self.places:
             assert place.state != "serving" or place.to_clean_up is None, "nobody cleans up"
         if self.queue:
@@ -105,7 +107,7 @@ class Follower:
             assert not place.held
             self.queue = together + [one for one in self.queue if one not in together]
             for link_id, request in enumerate(together, order.link_id):
-                self._one_sent(place, link_id, request.ticket)
+                self._one_sent(place, link_id, request.ticket, comes_along=request is not first)
                 place.together = False  # for the next one of them
                 for held in list(place.held):  # which finds an empty seat
                     self._aside.setdefault(held, place.held.pop(held))
@@ -121,7 +123,8 @@ class Follower:
         for link_id, ticket in enumerate(order.tickets, order.link_id):
             self._one_sent(place, link_id, ticket)
 
-    def _one_sent(self, place, link_id, ticket):
+    def _one_sent(self, place, link_id, ticket, *, comes_along=False):
+        """One that comes along with the first of its batch goes where that one goes, whatever it likes itself."""
         request = self.queue.pop(0)
         assert ticket is request.ticket, "not the first of the queue"
         assert ticket.payload == request.payload, "its payload is gone"
@@ -131,7 +134,9 @@ class Follower:
         idle = [other for other in self.places if not other.held and other.could_take(request)]
         if place.held and place.service_time >= SHORT:
             assert not idle, "it would have been run at once elsewhere"
-        if request.terms.affinity is not None:
+        if comes_along:
+            pass
+        elif request.terms.affinity is not None:
             others = [other for other in busy if other.service_time < SHORT and self.ahead < self.enough] + idle
             others = others or [other for other in busy if other.service_time >= SHORT]
             assert place is max(others, key=lambda other: liking(request.terms.affinity, other.seat.index))
