@@ -115,6 +115,11 @@ class Desk:
         return Ticket(body, options.terms, flow, group, self.loop.now(), deadline)
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait that were handed in here."""
+        return self.crew.dispatcher.waiting
+
+    @property
     def has_room(self) -> bool:
         """Whether one more request would be taken."""
         crew = self.crew
@@ -123,7 +128,7 @@ class Desk:
     @property
     def room(self) -> float:
         """How many more requests would be taken, or one if it is more."""
-        return max(self.crew.options.max_pending - self.crew.dispatcher.waiting, int(self.has_room))
+        return max(self.crew.options.max_pending - self.waiting, int(self.has_room))
 
     async def leave(self, options: CallOptions, *tickets: Ticket) -> None:
         """Nobody waits for their ends any more. Returns at once, or when no worker has to do with them."""
@@ -191,7 +196,7 @@ class Desk:
         if isinstance(outcome, Lost):
             raise crash_of(outcome)
         if ticket.state is TicketState.EXPIRED:
-            raise HubOverloaded(self.crew.options.name, self.crew.dispatcher.waiting, ticket.terms.max_wait)
+            raise HubOverloaded(self.crew.options.name, self.waiting, ticket.terms.max_wait)
         assert ticket.state is TicketState.REFUSED
         raise self.crew.refusal()
 
@@ -267,7 +272,7 @@ class Desk:
         if crew.closed is not None:
             raise crew.refusal()
         if self._is_bounded and not self.has_room:
-            raise HubOverloaded(crew.options.name, crew.dispatcher.waiting)
+            raise HubOverloaded(crew.options.name, self.waiting)
         # Until a worker was ready nobody knows; what comes is refused by the worker.
         if crew.methods is not None and (kind := crew.methods.get(method or "__call__")) != needed:
             self._refuse_method(needed, method, kind)

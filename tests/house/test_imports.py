@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_desk": {"_parent", "_core", "_wire", "_errors", "_options"},
     "_stream": {"_desk", "_core", "_options", "_wire"},
     "_map": {"_desk", "_core", "_options", "_wire"},
-    "_calls": {"_desk", "_map", "_options", "_stream"},
+    "_lease": {"_desk", "_core", "_errors", "_options", "_parent"},
+    "_calls": {"_desk", "_lease", "_map", "_options", "_stream"},
     "_hub": {"_calls", "_desk", "_options", "_parent", "_core", "_wire", "_model", "abc", "_records", "_errors"},
     "gibbs": {
         "_hub",
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
     "__main__": {"gibbs", "_parent", "_wire"},  # as a user would; and what the platform offers
 }
-MAY_WAIT = {"_parent", "_hub", "_desk", "_map", "_stream", "_calls", "testing", "contrib", "__main__"}
+MAY_WAIT = {"_parent", "_hub", "_desk", "_map", "_stream", "_lease", "_calls", "testing", "contrib", "__main__"}
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 
 MODULES = {
