@@ -33,6 +33,7 @@ NAV = {
         "Who comes first": "options.md",
         "What a model can ask": "models.md",
         "Many items": "maps.md",
+        "Conversations": "leases.md",
         "Moving to gibbs": "moving.md",
         "Examples": "examples.md",
     },

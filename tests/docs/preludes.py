@@ -64,6 +64,27 @@ async def main():
 anyio.run(main)
 """
 
+# The page's lines stand in the body of an open hub, whose model keeps in mind what was said, and dies when it is told to.
+LEASES = """
+import os
+import anyio
+import gibbs
+
+class Story:
+    def begin(self, title): self.lines = [title]
+    def add(self, line):
+        if line == "and died": os._exit(1)
+        self.lines.append(line)
+        return len(self.lines)
+    def __call__(self): return " ".join(self.lines)
+
+async def main():
+    async with gibbs.open_hub(Story, workers=2) as hub:
+        SNIPPET
+
+anyio.run(main)
+"""
+
 # The page's lines are a call of open_hub, without the `async with` around it.
 OPENED = (
     MODEL
@@ -190,12 +211,21 @@ async def label(request: Request, x: int, hub: Annotated[gibbs.Hub[Model], Depen
     SNIPPET""",
 )
 
-PAGES = {"coroutine": COROUTINE, "hub": HUB, "streams": STREAMS, "opened": OPENED, "methods": METHODS, "app": APP}
+PAGES = {
+    "coroutine": COROUTINE,
+    "hub": HUB,
+    "streams": STREAMS,
+    "leases": LEASES,
+    "opened": OPENED,
+    "methods": METHODS,
+    "app": APP,
+}
 
 DOCSTRINGS = {
     "gibbs.Calls.request": HUB,
     "gibbs.Failed": COROUTINE,
     "gibbs.batched": COROUTINE,
+    "gibbs.Calls.lease": HUB,
     "gibbs.Calls.map": HUB,
     "gibbs.Calls.method": HUB,
     "gibbs.Calls.stream": STREAMS,
