@@ -14,7 +14,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gibbs._core import seat, ticket
+from gibbs._core import lease, seat, ticket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -297,6 +297,7 @@ DRAWN = {
     "rooms": rooms,
     "ticket moves": lambda: moves(ticket.MOVES),
     "seat moves": lambda: moves(seat.MOVES),
+    "lease moves": lambda: moves(lease.MOVES),
     "promises": promises,
     "faults": faults,
     "features": features,

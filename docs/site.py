@@ -35,6 +35,7 @@ NAV = {
         "How it is getting on": "progress.md",
         "A call and its caller": "context.md",
         "Many items": "maps.md",
+        "Conversations": "leases.md",
         "Moving to gibbs": "moving.md",
         "Examples": "examples.md",
     },

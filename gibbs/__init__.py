@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from gibbs._batched import batched as batched
     from gibbs._calls import Calls as Calls
     from gibbs._calls import Endpoint as Endpoint
+    from gibbs._calls import Lease as Lease
     from gibbs._core.restarts import RestartPolicy as RestartPolicy
     from gibbs._errors import GibbsError as GibbsError
     from gibbs._errors import HubClosed as HubClosed
     from gibbs._errors import HubOverloaded as HubOverloaded
+    from gibbs._errors import LeaseBroken as LeaseBroken
     from gibbs._errors import MessageTooLarge as MessageTooLarge
     from gibbs._errors import PoisonRequest as PoisonRequest
     from gibbs._errors import RecursiveStart as RecursiveStart
@@ -64,6 +66,8 @@ __all__ = [
     "HubStatistics",
     "Interrupted",
     "Job",
+    "Lease",
+    "LeaseBroken",
     "LocalLauncher",
     "MessageTooLarge",
     "Origin",
@@ -104,6 +108,8 @@ _HOME = {
     "HubStatistics": "gibbs._records",
     "Interrupted": "gibbs._model",
     "Job": "gibbs._job",
+    "Lease": "gibbs._calls",
+    "LeaseBroken": "gibbs._errors",
     "LocalLauncher": "gibbs._parent.local",
     "MessageTooLarge": "gibbs._errors",
     "Origin": "gibbs._records",

@@ -1,4 +1,4 @@
-"""What can be asked of a model, typed by the model without a plugin: `Calls` and `Endpoint`.
+"""What can be asked of a model, typed by the model without a plugin: `Calls`, `Lease` and `Endpoint`.
 
 Knows names, options and types. Must never know how a request travels: the desk takes it from here.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from ._job import Job
+from ._lease import LeaseDesk
 from ._map import Results
 from ._options import UNSET
 from ._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+    from types import TracebackType
 
     from ._desk import Desk
     from ._options import CallOptions, OnCancel
@@ -254,8 +256,88 @@ class Calls(Generic[M_co]):
         )
         return Calls(self._desk, options)
 
+    def lease(self) -> Lease[M_co]:
+        """One worker for a conversation, whose model keeps in mind what was said: a block, in which all that is asked runs on it.
+
+        Entering waits, first come, first served, until a worker has nothing to do; then it is sent nothing else until the block is left.
+        What is asked on the lease runs in the order asked, each when the one before is over, and as many may wait there as
+        `max_pending` says. One worker at least is never leased: who asks for no lease is served all the time, and who asks for one too
+        many waits, without holding up those behind him.
+
+        The options of `using` hold for getting the lease and for what is asked on it, where `retries`, `priority` and `key` mean
+        nothing. A method that is `batched` gets one item at a time.
+
+        When its worker dies the lease is broken, and nothing of it is sent to another: the model there knows nothing of it. Leave the
+        block, and enter a new one.
+
+        Raises:
+            TypeError: called on a lease.
+            ValueError: on entering: the hub has one worker, which would leave none for others.
+            HubOverloaded: on entering: `max_pending` requests wait already, or no worker was free within `max_wait`.
+            HubClosed: on entering: the hub takes no requests (any more), or drained or closed before there was a worker.
+            RuntimeError: on entering: called from another thread, or in a fork of the hub's process; or it was entered before.
+            WorkerCrashed: from what is asked on it: the worker died while it had this request.
+            LeaseBroken: from what is asked on it: the worker has died, and this request was not begun.
+            anyio.ClosedResourceError: from what is asked on it: the block was left.
+
+        Cancellation:
+            Entering is a checkpoint; cancelled there, there is no lease. A request on the lease is cancelled as any other; if that kills
+            the worker the lease is broken. Leaving the block withdraws what is on its way, and is no checkpoint, unless with
+            abandon_on_cancel=False: then it returns when the worker is idle again, or gone.
+
+        Example:
+            ```python
+            async with hub.lease() as worker:
+                await worker.request(1)
+                print(await worker.request(2))  # by the same model
+            ```
+        """
+        return Lease(self._desk, self._options)
+
     def __repr__(self) -> str:
         return f"<gibbs.Calls of {self._desk.crew.options.name!r}>"
+
+
+class Lease(Calls[M_co]):
+    """One worker, held for a conversation. Made by `Hub.lease`; used once, as a block around all that is asked on it.
+
+    It gives what every `Calls` gives: `request`, `method`, `stream`, `map` and `using`. A request that is awaited within the block of a
+    stream of the same lease waits for that stream's end.
+    """
+
+    def __init__(self, desk: Any, options: CallOptions) -> None:
+        self._lease = LeaseDesk(desk)
+        super().__init__(self._lease, options)
+
+    async def __aenter__(self) -> Lease[M_co]:
+        await self._lease.enter(self._options)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._lease.exit(self._options)
+
+    @property
+    def seat(self) -> int:
+        """The index of the worker's seat.
+
+        Raises:
+            RuntimeError: the block was not entered.
+        """
+        return self._lease.place[0]
+
+    @property
+    def incarnation(self) -> int:
+        """Which worker of that seat it is, from 1.
+
+        Raises:
+            RuntimeError: the block was not entered.
+        """
+        return self._lease.place[1]
+
+    def __repr__(self) -> str:
+        return f"<gibbs.Lease of {self._desk.crew.options.name!r}, {self._lease.condition}>"
 
 
 class Endpoint(Generic[P, R_co]):
@@ -336,5 +418,5 @@ class Endpoint(Generic[P, R_co]):
         return f"<gibbs.Endpoint {self._name or '__call__'} of {self._desk.crew.options.name!r}>"
 
 
-for _public in (Calls, Endpoint):
+for _public in (Calls, Lease, Endpoint):
     _public.__module__ = "gibbs"

@@ -12,18 +12,19 @@ from __future__ import annotations
 import math
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._context import Propagation
 from ._core.ticket import Answer, Lost, Ticket, TicketState
-from ._errors import HubOverloaded, MessageTooLarge, RemoteError
+from ._errors import HubOverloaded, MessageTooLarge
+from ._opener import Opener
 from ._parent.home import Home
 from ._parent.insist import insist
 from ._parent.own import whole
 from ._parent.supervisor import crash_of
-from ._wire import failure, letter, payload
+from ._wire import payload
 from ._wire.verbs import PLAIN, refusal
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 
     from ._core.flow import Flow
     from ._core.progress import Progress
-    from ._errors import Stage
-    from ._options import CallOptions, Safe
+    from ._options import CallOptions
     from ._parent.crew import Crew
     from ._wire.lender import Parcel
 
@@ -48,11 +48,10 @@ class Desk:
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
-        results = crew.options.results
         self._is_bounded = crew.options.max_pending != math.inf
         self._longest = crew.options.max_message
         self._propagation = Propagation(crew.options.propagate)
-        self._loads: Callable[[Any], Any] = letter.loads if results is None else _safely(results)
+        self.opener = Opener(crew.options.name, crew.options.results, crew.options.max_message)
         self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
         self.loop = crew.loop
         self.wake = crew.turns.wake
@@ -120,6 +119,11 @@ class Desk:
         return Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress)
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait that were handed in here."""
+        return self.crew.dispatcher.waiting
+
+    @property
     def has_room(self) -> bool:
         """Whether one more request would be taken."""
         crew = self.crew
@@ -128,7 +132,7 @@ class Desk:
     @property
     def room(self) -> float:
         """How many more requests would be taken, or one if it is more."""
-        return max(self.crew.options.max_pending - self.crew.dispatcher.waiting, int(self.has_room))
+        return max(self.crew.options.max_pending - self.waiting, int(self.has_room))
 
     async def leave(self, options: CallOptions, *tickets: Ticket) -> None:
         """Nobody waits for their ends any more. Returns at once, or when no worker has to do with them."""
@@ -197,40 +201,13 @@ class Desk:
         """The end of a ticket as a result or an exception, in the task of its caller."""
         outcome, ticket.outcome = ticket.outcome, None  # whoever keeps the ticket does not keep what came
         if isinstance(outcome, Answer):
-            return self._open_answer(outcome)
+            return self.opener.answer(outcome)
         if isinstance(outcome, Lost):
             raise crash_of(outcome)
         if ticket.state is TicketState.EXPIRED:
-            raise HubOverloaded(self.crew.options.name, self.crew.dispatcher.waiting, ticket.terms.max_wait)
+            raise HubOverloaded(self.crew.options.name, self.waiting, ticket.terms.max_wait)
         assert ticket.state is TicketState.REFUSED
         raise self.crew.refusal()
-
-    def _open_answer(self, answer: Answer) -> Any:
-        """The result, or raise the model's exception. A body that cannot be opened hurts its own caller only."""
-        error: BaseException | failure.RemoteFailure
-        if answer.left_behind:
-            size = int.from_bytes(answer.body, "little")
-            raise MessageTooLarge(self.crew.options.name, "result", size, self.crew.options.max_message)
-        if answer.failed:
-            error = failure.load_failure(answer.body, trusted=self.crew.options.results is None)
-        else:
-            return self.open_result(answer.body)
-        raise _remote(error) if isinstance(error, failure.RemoteFailure) else error
-
-    def open_result(self, body: Any) -> Any:
-        """What the model returned, or an item that it yielded."""
-        try:
-            return self._loads(body)
-        except BaseException as exc:  # noqa: BLE001 - unpickling runs the user's code, which may raise SystemExit
-            error = failure.describe_failure(exc, stage="result")
-        raise _remote(error)
-
-    def open_run(self, count: int, body: Any) -> list[Any]:
-        """So many items that share a payload."""
-        items = self.open_result(body)
-        if type(items) is not tuple or len(items) != count:
-            raise RemoteError("TypeError", f"a run of {count} items is none", "", "result")
-        return list(items)
 
     async def _released(self, ticket: Ticket) -> None:
         """Wait until no worker has to do with a cancelled request any more, however often its caller is cancelled."""
@@ -277,7 +254,7 @@ class Desk:
         if crew.closed is not None:
             raise crew.refusal()
         if self._is_bounded and not self.has_room:
-            raise HubOverloaded(crew.options.name, crew.dispatcher.waiting)
+            raise HubOverloaded(crew.options.name, self.waiting)
         # Until a worker was ready nobody knows; what comes is refused by the worker.
         if crew.methods is not None and (kind := crew.methods.get(method or "__call__")) != needed:
             self._refuse_method(needed, method, kind)
@@ -288,16 +265,3 @@ class Desk:
         if kind is None:
             raise AttributeError(f"the model of the hub {self.crew.options.name!r} has no method {name!r}")
         raise TypeError(f"{name or '__call__'!r} of the hub {self.crew.options.name!r} is {refusal(needed, kind)}")
-
-
-def _remote(told: failure.RemoteFailure) -> RemoteError:
-    remote = RemoteError(told.type_name, told.message, told.traceback, cast("Stage", told.stage))
-    remote.add_note(told.traceback)
-    return remote
-
-
-def _safely(results: Safe) -> Callable[[bytes], Any]:
-    from ._wire import safe
-
-    names = safe.names_of(results.allow)
-    return lambda body: safe.loads(body, names)

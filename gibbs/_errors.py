@@ -7,6 +7,7 @@ GibbsError
 ├── WorkerStartFailed     a worker did not become ready
 ├── WorkerCrashed         a worker died while it had the request
 │   └── PoisonRequest     and so did the one before, which `retries` allows no further
+├── LeaseBroken           the worker of a lease died, and with it what it knew
 ├── RemoteError           the model raised what cannot travel, or what cannot be raised here
 ├── MessageTooLarge       a request or its result has more bytes than `max_message` allows
 ├── RestartsExhausted     workers failed to start more often than the policy allows
@@ -209,6 +210,34 @@ class PoisonRequest(WorkerCrashed):
         return _with_tail(text, self.stderr_tail)
 
 
+class LeaseBroken(GibbsError):
+    """The worker of a lease has died, and what it knew is lost. The request was not begun, there or anywhere; the seat is restarted.
+
+    The request that it had begun when it died raises WorkerCrashed. This is for those that waited on the lease, and for all that come
+    later. `__cause__` is the WorkerCrashed that tells of the death.
+
+    Attributes:
+        name: the hub's name.
+        seat: the seat's index.
+        incarnation: the how-manieth worker of that seat it was, from 1.
+        how: how it ended, and why probably, in words.
+    """
+
+    def __init__(self, name: str, seat: int, incarnation: int, *, how: str = "ended, nobody knows how") -> None:
+        self.name = name
+        self.seat = seat
+        self.incarnation = incarnation
+        self.how = how
+        super().__init__(name, seat, incarnation)
+
+    def __str__(self) -> str:
+        return (
+            f"the lease of worker {self.seat} of the hub {self.name!r} (incarnation {self.incarnation}) is broken, since "
+            f"it died: {self.how}. "
+            f"What it knew is lost, and this request was not begun: enter a new lease, and tell its worker anew"
+        )
+
+
 class RemoteError(GibbsError):
     """The model raised what cannot travel, or what must not be raised here (SystemExit, KeyboardInterrupt, …).
 
@@ -306,6 +335,7 @@ for _error in (
     WorkerStartFailed,
     WorkerCrashed,
     PoisonRequest,
+    LeaseBroken,
     RemoteError,
     MessageTooLarge,
     RestartsExhausted,

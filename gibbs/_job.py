@@ -169,7 +169,7 @@ class _Words:
         word = progress.take()
         if word is None:
             raise StopAsyncIteration
-        return job._desk.open_result(word)  # noqa: SLF001
+        return job._desk.opener.result(word)  # noqa: SLF001
 
 
 def _throw(error: BaseException) -> Any:

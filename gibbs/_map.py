@@ -120,7 +120,7 @@ class Results(Generic[R_co]):
         outcome = asked.outcome
         if type(outcome) is Answer and not (outcome.failed or outcome.left_behind):
             asked.outcome = None
-            result: R_co = self._desk.open_result(outcome.body)
+            result: R_co = self._desk.opener.result(outcome.body)
             return result
         if asked.state is TicketState.REFUSED:
             await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that

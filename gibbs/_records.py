@@ -79,9 +79,10 @@ class HubStatistics:
         done: requests answered by a result.
         failed: requests answered by an exception: the model's, or one about what could not be loaded or brought back.
         cancelled: requests whose caller was cancelled.
-        crashed: requests that ended with WorkerCrashed.
+        crashed: requests that ended with WorkerCrashed, or with LeaseBroken.
         expired: requests that no worker took within their `max_wait`.
         retried: how often a request was sent again after its worker had died.
+        leases: how many leases are held; those who wait for one are among the queued.
         refused: accepted requests that ended with HubClosed.
         restarts: workers started in the place of an earlier one.
         interrupted: cancelled calls that were interrupted or not begun; their workers were kept.
@@ -99,6 +100,7 @@ class HubStatistics:
     crashed: int = 0
     expired: int = 0
     retried: int = 0
+    leases: int = 0
     refused: int = 0
     restarts: int = 0
     interrupted: int = 0

@@ -85,10 +85,10 @@ class Stream(Generic[T_co]):
         """The next item, of a run that was not begun."""
         count, body = self._flow.runs.popleft()
         if count == 1:
-            item: T_co = self._desk.open_result(body)
+            item: T_co = self._desk.opener.result(body)
             return item
         try:
-            self._run = self._desk.open_run(count, body)
+            self._run = self._desk.opener.run(count, body)
         except BaseException:
             for _ in range(count - 1):  # none of them can be had
                 self._flow.take()

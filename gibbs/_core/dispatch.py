@@ -8,11 +8,12 @@ reserved in the same breath in which it is seen to be free (a peer leaks a slot 
 A seat whose worker is quick is *sent ahead*: it holds more than one request. What it has not begun can be taken back at once,
 by a `Recall` that is answered with `given_back`: when a call takes long, or when somebody leaves whose request is among them.
 
-Invariants, checked by a state machine after every verb: each live ticket is in exactly one place, the queue or one seat's
-`held`; nothing is assigned to a seat that is not SERVING, that holds its `window` or that has not read what was recalled;
-while a ticket is queued, no seat could take the first of the queue, or enough is sent ahead; no seat is INTERRUPTING with
-nothing to interrupt; no abandoned request waits for its turn unless a Recall was ordered; first come, first served, but those that
-can run in one call with the first of the queue come along; a ticket ends once; after `close` none is live.
+Invariants, checked by a state machine after every verb: each live ticket is in exactly one place: the queue, a group, the
+line of a lease, aside, or one seat's `held`; nothing is assigned to a seat that is not SERVING, that holds its `window` or that has
+not read what was recalled; while a ticket is queued, no seat could take the first of the queue, or enough is sent ahead; no seat is
+INTERRUPTING with nothing to interrupt; no abandoned request waits for its turn unless a Recall was ordered; a seat that is leased is
+sent nothing but what was asked on that lease, and one seat is never leased; first come, first served, but those that can run in one
+call with the first of the queue come along; a ticket ends once; after `close` none is live.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from .affinity import liking
 from .deadlines import Deadlines
+from .lease import LeaseMove, Leases, LeaseState
 from .orders import Grant, Interrupt, Order, Recall, Send
 from .pace import ENOUGH, SHORT, UNKNOWN, window_for
 from .queue import Queue
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .group import Group
+    from .lease import Lease
     from .seat import Seat
     from .ticket import Answer, Ticket
 
@@ -61,6 +64,7 @@ class Tally:
     expired: int = 0
     refused: int = 0
     lost: int = 0
+    leased: int = 0  # asked for a lease, and were given one
 
 
 class Dispatcher:
@@ -78,6 +82,7 @@ class Dispatcher:
         self.groups: tuple[Group, ...] = ()  # those whose requests may wait for company
         self._roster = Roster()
         self._deadlines = Deadlines()
+        self.leases = Leases(len(self.seats))
         self.retried = 0  # tickets that were sent again after a worker died that may have begun them
 
     # ---- what the hub sees
@@ -89,8 +94,8 @@ class Dispatcher:
         return waiting + sum(len(group.gathering) for group in self.groups) if self.groups else waiting
 
     def must_wait(self, ticket: Ticket) -> bool:
-        """Whether others are held by no seat that a new one has to wait behind: those of its own priority."""
-        return ticket.terms.priority in self._queue.lines
+        """Whether others are held by no seat that a new one has to wait behind: those of its own priority. On a lease it need not."""
+        return ticket.terms.priority in self._queue.lines and ticket.lease is None
 
     @property
     def running(self) -> int:
@@ -122,6 +127,7 @@ class Dispatcher:
     def oldest(self) -> Ticket | None:
         """The ticket that has waited for longest."""
         firsts = [self._queue.oldest, *(next(iter(group.gathering.values()), None) for group in self.groups)]
+        firsts += [self.leases.aside.oldest, *(lease.first for lease in self.leases.held)]
         return min((ticket for ticket in firsts if ticket is not None), key=lambda ticket: ticket.number, default=None)
 
     @property
@@ -138,11 +144,19 @@ class Dispatcher:
         """Whether a new ticket would be run at once, or be one of so many that wait."""
         return self.waiting < max_pending or (not self._queue.count and self._roster.find(alone=True) is not None)
 
+    def has_room_for_lease(self, max_pending: float) -> bool:
+        """The same of one that asks for a lease: those that ask and stand aside count too, for nobody else."""
+        if self.waiting + self.leases.aside.count < max_pending:
+            return True
+        return not (self._queue.count or self.leases.is_full) and self._roster.find(alone=True) is not None
+
     # ---- the verbs: a request
 
     def submit(self, ticket: Ticket, *, alone: bool = False) -> list[Order]:
         """A caller asks. The ticket is QUEUED, or SENT to a seat; with `alone` to one that holds nothing."""
         self._accept(ticket)
+        if ticket.lease is not None:
+            return self._submit_leased(ticket, ticket.lease)
         group = ticket.group
         if group is not None and group.patience and not alone:
             group.gather(ticket)
@@ -161,6 +175,7 @@ class Dispatcher:
         """One caller asks for several, each of which may run alone: as many as a seat has room for are sent in one go."""
         for ticket in tickets:
             assert ticket.group is None
+            assert ticket.lease is None
             self._accept(ticket)
             self._queue.append(ticket)
         orders = self._assign()
@@ -191,6 +206,18 @@ class Dispatcher:
         self._end(ticket, TicketMove.CANCEL)
         self.tally.cancelled += 1
         return self._assign() if seat is None else self._abandoned(seat)
+
+    def leave(self, lease: Lease) -> list[Order]:
+        """Nobody asks on the lease any more: what is on its way is CANCELLED, and the seat is anybody's, as soon as it holds nothing."""
+        seat = lease.seat if lease.state is LeaseState.HELD else None
+        sent = [ticket for ticket in seat.held.values() if not ticket.ended] if seat is not None else []
+        for ticket in sent + self.leases.leave(lease):
+            self._end(ticket, TicketMove.CANCEL)
+            self.tally.cancelled += 1
+        if seat is None:
+            return []
+        self._call_from_aside()
+        return self._abandoned(seat) if sent else self._changed(seat)
 
     def granted(self, ticket: Ticket) -> list[Order]:
         """The reader of a stream has taken what is worth telling the worker, if that is still at it."""
@@ -341,6 +368,11 @@ class Dispatcher:
             else:
                 self._end(ticket, TicketMove.LOSE, Lost(death, may_have_run, ticket.deaths, ticket.kills >= POISON))
                 self.tally.lost += 1
+        if seat.lease is not None:
+            for ticket in self.leases.break_at(seat, death):
+                self._end(ticket, TicketMove.LOSE, Lost(death, may_have_run=False))
+                self.tally.lost += 1
+            self._call_from_aside()
         return self._assign()
 
     def retire(self, seat: Seat) -> None:
@@ -349,11 +381,23 @@ class Dispatcher:
 
     # ---- the verbs: the hub
 
+    def drain(self) -> list[Order]:
+        """No more requests come. Those that ask for a lease are REFUSED: nothing could be asked on it."""
+        for ticket in [ticket for ticket in (*self._queue, *self.leases.aside) if ticket.lease is not None]:
+            self._leave_line(ticket)
+            self._end(ticket, TicketMove.REFUSE)
+            self.tally.refused += 1
+        return self._assign()
+
     def close(self) -> list[Order]:
         """The hub closes: every live ticket is REFUSED, and running calls are cleaned up as for a cancel."""
         self.closed = True
         queued = [*self._queue, *(ticket for group in self.groups for ticket in group.give())]
+        queued += self.leases.close()
         self._queue.clear()
+        for ticket in queued:
+            if ticket.lease is not None and ticket.lease.state is LeaseState.WAITING:
+                ticket.lease.move(LeaseMove.LEAVE)
         running = [ticket for seat in self.seats for ticket in seat.held.values() if not ticket.ended]
         for ticket in queued + running:
             self._end(ticket, TicketMove.REFUSE)
@@ -389,7 +433,12 @@ class Dispatcher:
             ticket.released()
 
     def _leave_line(self, ticket: Ticket) -> None:
-        """It is QUEUED, and waits no longer: in the queue, or for company."""
+        """It is QUEUED, and waits no longer: in the queue, for company, or for the worker of its lease."""
+        if ticket.lease is not None:
+            if not self.leases.leave_line(ticket):
+                self._queue.remove(ticket)
+                self._call_from_aside()
+            return
         if ticket.group is None or not ticket.group.leave(ticket):
             self._queue.remove(ticket)
 
@@ -400,7 +449,7 @@ class Dispatcher:
 
     def _requeue(self, ticket: Ticket) -> None:
         ticket.move(TicketMove.RETURN)
-        self._queue.put_back(ticket)
+        (self._queue if ticket.lease is None else ticket.lease).put_back(ticket)
         if ticket.terms.max_wait < math.inf and not ticket.returned:  # one whose worker died had been taken in time
             self._deadlines.add(ticket)
 
@@ -416,6 +465,8 @@ class Dispatcher:
             orders.append(Interrupt(seat, unwanted.link_id, seat.cleaning_of(unwanted)))
             if len(seat.held) > 1:
                 orders.append(Recall(seat))
+        if seat.lease is not None:
+            return orders + self._go_on(seat, seat.lease)
         self._roster.offer(seat)
         return orders + self._assign() if self._queue.count else orders
 
@@ -428,15 +479,22 @@ class Dispatcher:
     def _assign(self) -> list[Order]:
         """Give the first of the queue to a seat, as long as one can take it. Strictly in the order of their turns.
 
-        A ticket that was returned, and one that may run together with others, waits for a seat that holds nothing, and the others
-        wait behind it: passed by younger ones it might wait for ever, since no seat would ever be empty.
+        A ticket that was returned, that may run together with others, or that asks for a lease waits for a seat that holds nothing, and
+        the others wait behind it: passed by younger ones it might wait for ever, since no seat would ever be empty.
         """
         orders: list[Order] = []
         while (ticket := self._queue.first) is not None:
+            if ticket.lease is not None and self.leases.is_full:
+                self.leases.aside.insert(self._queue.take(1))
+                continue
             group = ticket.group
             seat = self._seat_for(ticket)
             if seat is None:
                 break
+            if ticket.lease is not None:
+                self._queue.remove(ticket)
+                self._hold(seat, ticket, ticket.lease)
+                continue
             if group is not None:
                 orders.append(self._send(self._queue.take_group(group.most), seat, together=True))
                 continue
@@ -451,7 +509,7 @@ class Dispatcher:
         enough = self._ahead >= self._enough
         if not ticket.apart:
             return self._roster.find(alone=alone, enough=enough)
-        alone = alone or ticket.returned or ticket.group is not None
+        alone = alone or ticket.returned or ticket.group is not None or ticket.lease is not None
         affinity = ticket.terms.affinity
         if affinity is None:
             return self._roster.find(alone=alone, enough=enough)
@@ -462,6 +520,36 @@ class Dispatcher:
         ]
         at_once = [seat for seat in free if not seat.held or seat.service_time < SHORT]
         return max(at_once or free, key=lambda seat: liking(affinity, seat.index), default=None)
+
+    def _submit_leased(self, ticket: Ticket, lease: Lease) -> list[Order]:
+        """It asks for a lease, which waits in the queue; or it is asked on one, whose worker is free for it, or not yet."""
+        if ticket.terms.max_wait < math.inf:
+            self._deadlines.add(ticket)
+        if lease.state is LeaseState.WAITING:
+            self._queue.append(ticket)
+            return self._assign()
+        assert lease.state is LeaseState.HELD
+        assert lease.seat is not None
+        lease.line[ticket.number] = ticket
+        return self._go_on(lease.seat, lease)
+
+    def _hold(self, seat: Seat, ticket: Ticket, lease: Lease) -> None:
+        self.leases.hold(lease, seat)
+        self._end(ticket, TicketMove.LEASE)
+        self.tally.leased += 1
+
+    def _go_on(self, seat: Seat, lease: Lease) -> list[Order]:
+        """Send the next that was asked on the lease, if the one before is over."""
+        if not lease.line or not seat.is_ready:
+            return []
+        ticket = lease.take()
+        return [self._send([ticket], seat, together=ticket.group is not None)]
+
+    def _call_from_aside(self) -> None:
+        """A lease is not held any more, or one that asks is gone from the queue: who stood aside first has his old place there again."""
+        if self.leases.aside.count and not self.leases.is_full:
+            for ticket in self.leases.aside.take(1):
+                self._queue.put_back(ticket)
 
     def _send(self, tickets: list[Ticket], seat: Seat, *, together: bool = False) -> Send:
         was_idle = not seat.held

@@ -42,6 +42,9 @@ class Queue:
     def __iter__(self) -> Iterator[Ticket]:
         return merge(*(line.values() for line in self.lines.values()), key=turn_of)
 
+    def __contains__(self, ticket: Ticket) -> bool:
+        return ticket.number in self.lines.get(ticket.terms.priority, ())
+
     @property
     def first(self) -> Ticket | None:
         """The ticket whose turn is next."""

@@ -23,6 +23,7 @@ from . import pace
 from .ticket import IllegalMove
 
 if TYPE_CHECKING:
+    from .lease import Lease
     from .ticket import Ticket
 
 
@@ -68,7 +69,8 @@ class Seat:
     Invariants: `held` is in the order of sending; nothing is added while it has `window` entries or more; it is empty unless
     the state is SERVING, INTERRUPTING or DYING. An entry whose ticket has ended is *abandoned*: the worker may still run it.
     `together` says that all of it is one call, to which nothing is added. `recalled` are the ids of this worker that were taken
-    back and that it has not read, and skipped, yet; while there are any, nothing is added. While the state is INTERRUPTING, the
+    back and that it has not read, and skipped, yet; while there are any, nothing is added. While `lease` is set, nothing is
+    added but what was asked on that lease, and that only to an empty seat. While the state is INTERRUPTING, the
     head is abandoned and `target` is its id; of several that are one call, the last one's. `last_link_id` only
     grows, also across incarnations, so no id is ever used twice.
     """
@@ -79,6 +81,7 @@ class Seat:
         "incarnation",
         "index",
         "last_link_id",
+        "lease",
         "on_cancel",
         "recalled",
         "seen_at_its_head",
@@ -105,6 +108,7 @@ class Seat:
         self.begun = 0  # the last link id that its worker has begun, as far as the hub has seen
         self.recalled: set[int] = set()
         self.seen_at_its_head = 0  # link id that was there at the last tick
+        self.lease: Lease | None = None  # that holds it; written by `Leases`
 
     def move(self, move: SeatMove) -> None:
         """The only writer of `state`. Raises IllegalMove, and then nothing has changed."""
@@ -116,7 +120,14 @@ class Seat:
     @property
     def has_room(self) -> bool:
         """Whether it could be sent a request now."""
+        if self.lease is not None:
+            return False
         return self.state is _SERVING and len(self.held) < self.window and not self.recalled and not self.together
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its worker has nothing to do, and could begin at once."""
+        return self.state is _SERVING and not self.held and not self.recalled
 
     @property
     def is_due(self) -> bool:

@@ -9,6 +9,8 @@ an end wakes whoever waits exactly once. A stream is a ticket with a flow: items
 | QUEUED | a seat takes it | SENT |
 | QUEUED, SENT | the caller is cancelled | CANCELLED |
 | QUEUED | no worker took it within its `max_wait` | EXPIRED |
+| QUEUED | it asks for a lease, and a seat is held for it | LEASED |
+| QUEUED | the worker of its lease is gone | LOST |
 | QUEUED, SENT | the hub closes | REFUSED |
 | SENT | the worker answers, value or exception | ANSWERED |
 | SENT | the seat gives it back, or dies with evidence that it was not begun, or it may be tried again | QUEUED, in its old place |
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from .flow import Flow
     from .group import Group
+    from .lease import Lease
     from .progress import Progress
     from .seat import Seat
     from .terms import Terms
@@ -39,7 +42,7 @@ POISON = 2  # a request that has killed so many workers is not given another
 
 
 class TicketState(StrEnum):
-    """Where a request is. The last five are ends."""
+    """Where a request is. The last six are ends."""
 
     QUEUED = "queued"
     SENT = "sent"
@@ -48,6 +51,7 @@ class TicketState(StrEnum):
     EXPIRED = "expired"
     REFUSED = "refused"
     LOST = "lost"
+    LEASED = "leased"
 
 
 class TicketMove(StrEnum):
@@ -60,6 +64,7 @@ class TicketMove(StrEnum):
     EXPIRE = "expire"
     REFUSE = "refuse"
     LOSE = "lose"
+    LEASE = "lease"
 
 
 MOVES: dict[TicketState, dict[TicketMove, TicketState]] = {
@@ -68,6 +73,8 @@ MOVES: dict[TicketState, dict[TicketMove, TicketState]] = {
         TicketMove.CANCEL: TicketState.CANCELLED,
         TicketMove.EXPIRE: TicketState.EXPIRED,
         TicketMove.REFUSE: TicketState.REFUSED,
+        TicketMove.LOSE: TicketState.LOST,
+        TicketMove.LEASE: TicketState.LEASED,
     },
     TicketState.SENT: {
         TicketMove.ANSWER: TicketState.ANSWERED,
@@ -81,6 +88,7 @@ MOVES: dict[TicketState, dict[TicketMove, TicketState]] = {
     TicketState.EXPIRED: {},
     TicketState.REFUSED: {},
     TicketState.LOST: {},
+    TicketState.LEASED: {},
 }
 
 
@@ -127,6 +135,7 @@ class Ticket:
         "flow",
         "group",
         "kills",
+        "lease",
         "link_id",
         "many",
         "number",
@@ -154,12 +163,14 @@ class Ticket:
         progress: Progress | None = None,
         *,
         wake: Callable[[Ticket], None] | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.payload = payload
         self.terms = terms
         self.flow = flow  # None: it is a request, and has one answer
         self.progress = progress  # None: nobody wants to know how it is getting on
         self.group = group  # those that it may run together with
+        self.lease = lease  # that it asks for, as long as that is WAITING; else on which it was asked
         self.wake = wake
         self.waiter: Any = None  # who waits for its end, as `wake` knows them
         self.created = created
@@ -174,7 +185,8 @@ class Ticket:
         self.seat: Seat | None = None
         self.link_id = 0
         self.outcome: object = None
-        self.apart = group is not None or terms.affinity is not None  # it is never sent in one order behind another
+        # Whether it is never sent in one order behind another.
+        self.apart = group is not None or terms.affinity is not None or lease is not None
         self.returned = False  # a worker died that had it; from now on only a seat that holds nothing takes it
         self.deaths: tuple[object, ...] = ()  # of workers after which it was tried again
         self.kills = 0  # workers that died while they ran it and nothing else
@@ -195,8 +207,10 @@ class Ticket:
 
     @property
     def may_be_retried(self) -> bool:
-        """Whether it is to be sent again after its worker died: as often as its caller allows, unless its reader has had items of it."""
-        untouched = self.flow is None or not self.flow.began
+        """Whether it is to be sent again after its worker died: as often as its caller allows, unless its reader has had items of it, or
+        it was asked on a lease: no other worker knows what was said before.
+        """
+        untouched = self.lease is None and (self.flow is None or not self.flow.began)
         return len(self.deaths) < self.terms.retries and self.kills < POISON and untouched
 
     def __repr__(self) -> str:

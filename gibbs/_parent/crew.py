@@ -254,6 +254,7 @@ class Crew:
         """Take no new requests; those that were accepted go on."""
         if self.closed is None:
             self.closed = "draining"
+            self.carry_out(self.dispatcher.drain())
             self.news.announce()
 
     def fail(self, error: BaseException) -> None:

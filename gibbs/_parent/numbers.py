@@ -30,6 +30,7 @@ def statistics_of(crew: Crew) -> HubStatistics:
         crashed=tally.lost,
         expired=tally.expired,
         retried=dispatcher.retried,
+        leases=len(dispatcher.leases.held),
         refused=tally.refused,
         restarts=sum(max(0, seat.incarnation - 1) for seat in dispatcher.seats),
         interrupted=crew.cleanups.kept,

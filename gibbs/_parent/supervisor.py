@@ -211,6 +211,9 @@ class Supervisor:
 
     def _death(self, worker: Worker) -> Death:
         ending = worker.ending
+        why = worker.violation
+        if why is None and worker.over == "cancel":
+            why = "a cancelled call could not be stopped otherwise"
         return Death(
             name=self._crew.options.name,
             pid=worker.process.origin.pid,
@@ -219,7 +222,7 @@ class Supervisor:
             exit_code=ending.exit_code,
             signal=ending.signal,
             stderr_tail=ending.tail,
-            probable_cause=probable_cause(ending, violation=worker.violation),
+            probable_cause=probable_cause(ending, violation=why),
             may_still_run=not ending.certain,
         )
 

@@ -8,17 +8,12 @@ an end of the process when the stream ends, since the hub is gone then.
 
 from __future__ import annotations
 
-import os
 from _queue import Empty, SimpleQueue
 from _thread import allocate_lock, get_ident
 from collections import deque
-from select import POLLIN, POLLOUT, poll
-from time import perf_counter_ns
 
-from .._wire.frames import FrameReader, encode, encode_header
-from .._wire.messages import CANCEL, INTERRUPT, TO_STREAM, TO_WORKER
+from .._wire.messages import CANCEL, INTERRUPT, TO_STREAM
 from .interrupt import SIGNAL
-from .later import Later
 from .lifeline import die_with_the_hub
 
 TYPE_CHECKING = False
@@ -28,179 +23,9 @@ if TYPE_CHECKING:
 
     from .._wire.claims import Claims
     from .._wire.page import Page
-    from .pace import Pace
-
-    Message = tuple[int, int, bytes]
+    from .channel import Channel, Message
 else:
     from _signal import pthread_kill
-
-_LARGE = 1 << 18  # bytes to read at once where much comes; the memory for so many is mapped anew each time
-_SMALL = 1 << 16
-_MOST_TOGETHER = 16  # messages in one piece
-_LONGEST_TOGETHER = 200_000  # nanoseconds that the first of them waits while others come at once
-_LATE = 0.001  # seconds after which a thread writes them, if one takes long
-_MOST_ASIDE = 10_000  # messages; of more the oldest are dropped
-_MOMENT = 30_000  # nanoseconds to wait awake for a message; 100,000 were slower where the hub shares the CPU
-
-
-class Channel:
-    """The worker's end of the stream: blocking reads of whole messages by one thread, whole writes by any."""
-
-    __slots__ = (
-        "_aside",
-        "_awake_below",
-        "_later",
-        "_pace",
-        "_piece",
-        "_poll",
-        "_reader",
-        "_received",
-        "_room",
-        "_since",
-        "_together",
-        "_writing",
-        "fd",
-    )
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._reader = FrameReader(TO_WORKER)
-        self._received: list[Message] = []
-        self._piece = _SMALL
-        self._pace: Pace | None = None
-        self._awake_below = 0.0
-        self._writing = allocate_lock()
-        self._aside: deque[Message] = deque(maxlen=_MOST_ASIDE)  # to be written by who writes now, behind its own
-        self._together: list[bytes] = []  # what is to be written in a moment, before anything else
-        self._since = 0  # when the first of it came
-        self._later = Later(self.flush, _LATE)
-        self._room = poll()
-        self._room.register(fd, POLLOUT)
-
-    def stay_awake(self, pace: Pace, below: float) -> None:
-        """From now on look for the next message for a moment before going to sleep, while a request takes less than so long."""
-        self._pace = pace
-        self._awake_below = below * 1e9
-        self._poll = poll()
-        self._poll.register(self.fd, POLLIN)
-
-    def read_piece(self) -> list[Message]:
-        """Wait for bytes; return the messages that they complete. The end of the stream ends this process."""
-        size = self._piece
-        try:
-            data = os.read(self.fd, size)
-        except OSError:
-            data = b""
-        if not data:
-            die_with_the_hub()
-        self._piece = _LARGE if len(data) == size else _SMALL
-        return self._reader.feed(data)
-
-    def receive(self) -> Message:
-        """Wait for the next message."""
-        while not self._received:
-            if self._pace is not None and 0 < self._pace.estimate < self._awake_below:
-                self._await_awake()
-            self._received = self.read_piece()
-            self._received.reverse()
-        return self._received.pop()
-
-    def wait(self, seconds: float) -> bool:
-        """Whether there is a message, or the beginning of one, now or within so many seconds."""
-        if self._received:
-            return True
-        waiting = poll()
-        waiting.register(self.fd, POLLIN)
-        return bool(waiting.poll(seconds * 1000))
-
-    def _await_awake(self) -> None:
-        """Return when something has come, or the moment is over. To be woken costs more than what a short request takes."""
-        until = perf_counter_ns() + _MOMENT
-        while not self._poll.poll(0) and perf_counter_ns() < until:
-            pass
-
-    def send(self, kind: int, link_id: int, body: bytes = b"") -> bool:
-        """Write one message, whole; True. A hub that is gone ends this process."""
-        with self._writing:
-            self._send(kind, link_id, body)
-        if self._aside:
-            self._send_aside()
-        return True
-
-    def send_together(self, kind: int, link_id: int, body: bytes) -> None:
-        """Write one message, now or in a moment together with those that follow: now, if nothing is here that could bring one."""
-        if len(body) >= _SMALL:
-            self.send(kind, link_id, body)
-            return
-        with self._writing:
-            together = self._together
-            if not together:
-                self._since = perf_counter_ns()
-            together.append(encode(kind, link_id, body))
-            if (
-                self._received
-                and len(together) < _MOST_TOGETHER
-                and perf_counter_ns() - self._since < _LONGEST_TOGETHER
-            ):
-                self._later.ask()
-            else:
-                self._send_together()
-        if self._aside:
-            self._send_aside()
-
-    def flush(self) -> None:
-        """Write what was to be written in a moment."""
-        with self._writing:
-            self._send_together()
-
-    def _send_together(self) -> None:
-        if self._together:
-            self._write(b"".join(self._together))
-            self._together.clear()
-
-    def send_at_once(self, kind: int, link_id: int, body: bytes) -> bool:
-        """Write one message if that need wait for nobody: for another thread, or for the hub to read. Whether it was written."""
-        if not self._writing.acquire(blocking=False):
-            return False
-        try:
-            if not self._room.poll(0) or len(body) >= _SMALL:  # there is room for so much, in a socket
-                return False
-            self._send(kind, link_id, body)
-        finally:
-            self._writing.release()
-        if self._aside:
-            self._send_aside()
-        return True
-
-    def send_from_anywhere(self, kind: int, link_id: int, body: bytes) -> None:
-        """Write one message, also in the midst of another: a `__del__` may run there. Then it is written behind that one."""
-        self._aside.append((kind, link_id, body))
-        self._send_aside()
-
-    def _send_aside(self) -> None:
-        # Looked at again when it is released: who came between has left it to this one.
-        while self._aside and self._writing.acquire(blocking=False):
-            try:
-                while self._aside:
-                    self._send(*self._aside.popleft())
-            finally:
-                self._writing.release()
-
-    def _send(self, kind: int, link_id: int, body: bytes) -> None:
-        self._send_together()
-        if len(body) < _SMALL:
-            self._write(encode(kind, link_id, body))
-        else:
-            self._write(encode_header(kind, link_id, len(body)))
-            self._write(body)
-
-    def _write(self, data: bytes) -> None:
-        try:
-            written = os.write(self.fd, data)
-            while written < len(data):
-                written += os.write(self.fd, memoryview(data)[written:])
-        except OSError:
-            die_with_the_hub()
 
 
 class _Line:

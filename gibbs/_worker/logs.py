@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from .inbox import Channel
+    from .channel import Channel
     from .interrupt import Interrupter
 
 _PLAIN = {int, float, str, bool, type(None)}

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .inbox import Channel
+    from .channel import Channel
     from .interrupt import Interrupter
 
 _PAUSE = 0.005  # seconds between two words of a model that goes on reporting

@@ -40,11 +40,12 @@ from .._wire.verbs import GENERATOR, PLAIN, refusal
 from . import lifeline
 from .batch import Batcher
 from .build import Unfit, build
+from .channel import Channel
 from .context import Contexts, GeneratorIn
 from .ear import Ear
 from .health import replace, wait_well
 from .hooks import open_model
-from .inbox import Channel, DirectInbox, InBandInbox
+from .inbox import DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
 from .logs import send_logs
 from .pace import Pace

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._wire.items import Run
-    from .inbox import Channel, DirectInbox, InBandInbox
+    from .channel import Channel
+    from .inbox import DirectInbox, InBandInbox
     from .interrupt import Interrupter
     from .voice import Voice
 

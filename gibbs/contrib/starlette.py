@@ -200,7 +200,7 @@ def exception_handlers(*, retry_after: float = 1.0) -> dict[int | type[Exception
     | raised | response | a WebSocket is closed with |
     | --- | --- | --- |
     | `HubOverloaded` | 503 with `Retry-After` | 1013 |
-    | `WorkerCrashed` | 503: this request's worker died | 1011 |
+    | `WorkerCrashed`, `LeaseBroken` | 503: this request's worker died | 1011 |
     | `HubClosed` | 503; what the hub failed of is logged | 1011 |
     | `TimeoutError` of a scope, such as `anyio.fail_after`; Trio's `TooSlowError`, if Trio was imported before | 504 | 1011 |
     | a client that left in `cancel_on_disconnect` | 499 | |
@@ -221,6 +221,7 @@ def exception_handlers(*, retry_after: float = 1.0) -> dict[int | type[Exception
     return {
         gibbs.HubOverloaded: overloaded,
         gibbs.WorkerCrashed: _crashed,
+        gibbs.LeaseBroken: _crashed,
         gibbs.HubClosed: _closed,
         TimeoutError: _timed_out,
         **({sys.modules["trio"].TooSlowError: _timed_out} if "trio" in sys.modules else {}),

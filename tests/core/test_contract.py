@@ -7,7 +7,7 @@ import signal
 import pytest
 
 import gibbs
-from gibbs._calls import Calls, Endpoint
+from gibbs._calls import Calls, Endpoint, Lease
 from gibbs._options import CallOptions
 
 
@@ -21,6 +21,11 @@ def test_an_endpoint_has_using_and_the_verbs_but_no_method():
         "using",
     }
     assert type(endpoint.using(on_cancel="kill")) is Endpoint
+
+
+def test_a_lease_has_all_verbs_and_says_which_worker_it_is():
+    verbs = {name for name in dir(Calls) if not name.startswith("_")}
+    assert {name for name in dir(Lease) if not name.startswith("_")} == {*verbs, "seat", "incarnation"}
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="real-time signals are Linux's")

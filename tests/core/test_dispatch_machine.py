@@ -30,7 +30,8 @@ STEPS = int(os.environ.get("GIBBS_STEPS", "0"))
 ON_CANCEL = st.sampled_from(["interrupt", "kill", "finish"])
 IN_BAND = st.sampled_from([False, False, False, True])
 WINDOWS = st.sampled_from([None, 1, 2, 3, 4, 6, 9, 10, WINDOW])  # of 10 and more calls are short
-VERBS = st.sampled_from([0, 0, 0, 1, 2, 5, None])  # windows of streams; 0: a request; None: one that is tracked
+STREAMS = st.sampled_from([0, 0, 0, 1, 2, 5])  # windows; 0: a request
+VERBS = STREAMS | st.none()  # None: one that is tracked
 COMPANIES = st.lists(st.tuples(st.sampled_from([1, 2, 3, 5]), st.sampled_from([0.0, 0.0, 0.125, 1.0])), max_size=2)
 ASKED = st.just({}) | st.fixed_dictionaries(
     {},
@@ -104,6 +105,46 @@ class DispatcherMachine(AfterEachStep):
         company = data.draw(st.sampled_from(self.hub.companies))
         for _ in range(count):
             self.hub.submit(on_cancel, payload, company=company, **asked)
+
+    # ---- a lease
+
+    @precondition(lambda self: not self.hub.closed)
+    @rule(asked=ASKED, count=st.integers(1, 3))
+    def ask_for_a_lease(self, asked, count):
+        """Also for more than there may be, and where there is one seat only."""
+        for _ in range(count):
+            self.hub.ask_for_lease(**asked)
+
+    @precondition(lambda self: self.hub.held_leases)
+    @rule(
+        data=st.data(),
+        on_cancel=st.none() | ON_CANCEL,
+        count=st.integers(1, 4),
+        payload=PAYLOADS,
+        window=STREAMS,
+        asked=ASKED,
+    )
+    def ask_on_a_lease(self, data, on_cancel, count, payload, window, asked):
+        lease = data.draw(st.sampled_from(self.hub.held_leases))
+        company = data.draw(st.sampled_from([None, *self.hub.companies])) if not window else None
+        for _ in range(count):
+            self.hub.ask_on_lease(lease, payload, window, company, on_cancel=on_cancel, **asked)
+
+    @precondition(lambda self: self.hub.leases)
+    @rule(data=st.data())
+    def leave_a_lease(self, data):
+        self.hub.leave(data.draw(st.sampled_from(self.hub.leases)))
+
+    @precondition(lambda self: self.hub.held_leases)
+    @rule(data=st.data(), while_it_dies=st.booleans())
+    def its_worker_dies(self, data, while_it_dies):
+        """Perhaps it is left before that is known."""
+        lease = data.draw(st.sampled_from(self.hub.held_leases))
+        self.hub.condemn(lease.place)
+        if while_it_dies:
+            self.hub.leave(lease)
+        else:
+            self.hub.bury(lease.place)
 
     @rule()
     def ripen(self):
@@ -370,7 +411,8 @@ class DispatcherMachine(AfterEachStep):
 
     @rule(really=st.sampled_from([False] * 19 + [True]))
     def drain(self, really):
-        self.hub.draining = self.hub.draining or really
+        if really:
+            self.hub.drain()
 
     @rule(really=st.sampled_from([False] * 19 + [True]))
     def close(self, really):
@@ -417,8 +459,14 @@ class DispatcherMachine(AfterEachStep):
             return
         hub = self.hub
         if hub.draining and not hub.closed and any(place.state != "retired" for place in hub.places):
+            for lease in (
+                hub.held_leases
+            ):  # no seat is retired in a hub that is open: one is always left for those without a lease
+                if all(place.lease is not None or place.state == "retired" for place in hub.places):
+                    hub.leave(lease)
             hub.work_off()
-            assert hub.closed or not hub.tally["refused"], "refused, though nobody closed"
+            refused = [request for request in hub.requests if request.state == "refused"]
+            assert hub.closed or all(request.asks for request in refused), "refused, though nobody closed"
         hub.close()
         for place in hub.places:
             if place.state not in ("vacant", "retired"):

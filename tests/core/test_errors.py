@@ -41,6 +41,7 @@ EXAMPLES = [
     CRASHED,
     gibbs.PoisonRequest("Toy", 4712, 2, 6, exit_code=1),
     POISON,
+    gibbs.LeaseBroken("Toy", 2, 5, how="ended by SIGSEGV"),
     gibbs.RemoteError("SystemExit", "3", "Traceback ...", "call"),
     gibbs.MessageTooLarge("Toy", "request", 2_000_000, 1_048_576),
     gibbs.RestartsExhausted("Toy", ()),

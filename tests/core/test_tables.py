@@ -1,4 +1,4 @@
-"""The tables of legal moves: what they say, what the docstrings draw, and that nothing else moves a ticket or a seat."""
+"""The tables of legal moves: what they say, what the docstrings draw, and that nothing else moves a ticket, a seat or a lease."""
 
 import itertools
 import math
@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from gibbs._core import lease as leases
 from gibbs._core import seat as seats
 from gibbs._core import ticket as tickets
+from gibbs._core.lease import Lease, LeaseMove, LeaseState
 from gibbs._core.seat import Seat, SeatMove, SeatState
 from gibbs._core.terms import PLAIN
 from gibbs._core.ticket import Answer, IllegalMove, Ticket, TicketMove, TicketState
@@ -18,6 +20,7 @@ ENDS = {
     TicketState.EXPIRED,
     TicketState.REFUSED,
     TicketState.LOST,
+    TicketState.LEASED,
 }
 
 # Which of the moves each row of a docstring's table means, by its words.
@@ -25,6 +28,8 @@ WORDS = {
     "a seat takes it": TicketMove.TAKE,
     "the caller is cancelled": TicketMove.CANCEL,
     "no worker took it within its `max_wait`": TicketMove.EXPIRE,
+    "it asks for a lease, and a seat is held for it": TicketMove.LEASE,
+    "the worker of its lease is gone": TicketMove.LOSE,
     "the hub closes": TicketMove.REFUSE,
     "the worker answers, value or exception": TicketMove.ANSWER,
     "the seat gives it back, or dies with evidence that it was not begun, or it may be tried again": TicketMove.RETURN,
@@ -38,6 +43,13 @@ SEAT_WORDS = {
     "that request is over, the worker lives": SeatMove.UNWIND,
     "the worker is dead, or must die": SeatMove.CONDEMN,
     "the process is gone, its requests are settled": SeatMove.BURY,
+}
+
+
+LEASE_WORDS = {
+    "a seat is held for it": LeaseMove.HOLD,
+    "the worker of its seat is gone": LeaseMove.BREAK,
+    "who asked for it leaves, or the hub closes": LeaseMove.LEAVE,
 }
 
 
@@ -67,6 +79,7 @@ def ticket_that_is(state, woken=None):
         TicketState.EXPIRED: [TicketMove.EXPIRE],
         TicketState.REFUSED: [TicketMove.REFUSE],
         TicketState.LOST: [TicketMove.TAKE, TicketMove.LOSE],
+        TicketState.LEASED: [TicketMove.LEASE],
     }[state]
     for move in road:
         ticket.move(move, "the first outcome" if move is road[-1] else None)
@@ -102,14 +115,20 @@ def test_the_seats_table_is_the_one_that_is_drawn():
     assert told(seats.MOVES) == drawn(seats, SEAT_WORDS)
 
 
+def test_the_leases_table_is_the_one_that_is_drawn():
+    assert told(leases.MOVES) == drawn(leases, LEASE_WORDS)
+
+
 def test_each_state_has_its_line_in_the_tables():
     assert [*tickets.MOVES] == [*TicketState]
     assert [*seats.MOVES] == [*SeatState]
+    assert [*leases.MOVES] == [*LeaseState]
 
 
 def test_moves_are_verbs_that_an_error_can_say():
-    assert [*map(str, TicketMove)] == ["take", "return", "answer", "cancel", "expire", "refuse", "lose"]
+    assert [*map(str, TicketMove)] == ["take", "return", "answer", "cancel", "expire", "refuse", "lose", "lease"]
     assert [*map(str, SeatMove)] == ["launch", "ready", "interrupt", "unwind", "condemn", "bury", "retire"]
+    assert [*map(str, LeaseMove)] == ["hold", "break", "leave"]
 
 
 def test_a_new_ticket_is_queued_and_nobody_has_it():
@@ -130,6 +149,7 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
         "group": None,
         "many": False,
         "progress": None,
+        "lease": None,
     }
     assert snapshot(Ticket(b"payload")) == {"payload": b"payload", **new, **of_nobody}
 
@@ -144,6 +164,7 @@ def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
         "recalled": set(),
         "seen_at_its_head": 0,
         "together": False,
+        "lease": None,
     }
     assert snapshot(Seat(3)) == {"index": 3, **new, **measured}
 
@@ -153,7 +174,7 @@ def test_an_answer_came_along_unless_it_says_that_it_was_left_behind():
     assert Answer(True, b"body") != Answer(failed=True, body=b"body", left_behind=True)
 
 
-def test_a_ticket_has_five_ends_and_a_seat_has_one():
+def test_a_ticket_has_six_ends_and_a_seat_has_one():
     assert {state for state, moves in tickets.MOVES.items() if not moves} == ENDS
     assert {state for state, moves in seats.MOVES.items() if not moves} == {SeatState.RETIRED}
 
@@ -192,6 +213,30 @@ def test_a_seat_moves_as_the_table_says_or_not_at_all(state, move):
     else:
         seat.move(move)
         assert snapshot(seat) == {**before, "state": to}
+
+
+LEASE_ROADS = {
+    LeaseState.WAITING: [],
+    LeaseState.HELD: [LeaseMove.HOLD],
+    LeaseState.BROKEN: [LeaseMove.HOLD, LeaseMove.BREAK],
+    LeaseState.OVER: [LeaseMove.LEAVE],
+}
+
+
+@pytest.mark.parametrize(("state", "move"), [*itertools.product(LeaseState, LeaseMove)], ids=str)
+def test_a_lease_moves_as_the_table_says_or_not_at_all(state, move):
+    lease = Lease()
+    for one in LEASE_ROADS[state]:
+        lease.move(one)
+    assert lease.state is state
+    to = leases.MOVES[state].get(move)
+    if to is None:
+        with pytest.raises(IllegalMove, match=f"a lease that is {state} cannot {move}"):
+            lease.move(move)
+        assert lease.state is state
+    else:
+        lease.move(move)
+        assert lease.state is to
 
 
 @pytest.mark.parametrize("state", sorted(ENDS))

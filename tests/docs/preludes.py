@@ -84,6 +84,27 @@ async def main():
 anyio.run(main)
 """
 
+# The page's lines stand in the body of an open hub, whose model keeps in mind what was said, and dies when it is told to.
+LEASES = """
+import os
+import anyio
+import gibbs
+
+class Story:
+    def begin(self, title): self.lines = [title]
+    def add(self, line):
+        if line == "and died": os._exit(1)
+        self.lines.append(line)
+        return len(self.lines)
+    def __call__(self): return " ".join(self.lines)
+
+async def main():
+    async with gibbs.open_hub(Story, workers=2) as hub:
+        SNIPPET
+
+anyio.run(main)
+"""
+
 # The page's lines are a call of open_hub, without the `async with` around it.
 OPENED = (
     MODEL
@@ -215,6 +236,7 @@ PAGES = {
     "hub": HUB,
     "streams": STREAMS,
     "progress": PROGRESS,
+    "leases": LEASES,
     "opened": OPENED,
     "methods": METHODS,
     "app": APP,
@@ -224,6 +246,7 @@ DOCSTRINGS = {
     "gibbs.Calls.request": HUB,
     "gibbs.Failed": COROUTINE,
     "gibbs.batched": COROUTINE,
+    "gibbs.Calls.lease": HUB,
     "gibbs.Calls.map": HUB,
     "gibbs.Calls.method": HUB,
     "gibbs.Calls.stream": STREAMS,

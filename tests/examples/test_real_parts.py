@@ -184,3 +184,36 @@ def test_a_trip_is_planned_in_the_time_that_there_is(backend):
         check=True,
     )
     assert re.fullmatch(r"12 towns, \d+\.\d s: a trip of \d\.\d{3}\n", done.stdout)
+
+
+# ---------------------------------------------------------------------------------------------------------- notebook
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_names_of_a_notebook_live_from_cell_to_cell_and_one_that_kills_its_worker_harms_no_other(backend, tmp_path):
+    pytest.importorskip(backend)
+    cells = {
+        "sums": ["x = 20", "x + 1", "def twice(x): return 2 * x\ntwice(x)"],
+        "dies": ["x = 1", "import os; os._exit(1)", "x"],
+        "fails": ["x"],
+        "slow": ["while True: pass", "1"],
+    }
+    for name, texts in cells.items():
+        (tmp_path / name).write_text("\n\n".join(texts) + "\n")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "notebook.py", "--seconds", "2", "--backend", backend, *cells],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=WATCHDOG,
+        check=True,
+    )
+    assert sorted(done.stdout.splitlines()) == [
+        "dies[1] ",
+        "dies[2] has lost its worker, and all names",
+        "fails[1] NameError: name 'x' is not defined",
+        "slow[1] takes longer than 2 s",
+        "sums[1] ",
+        "sums[2] 21",
+        "sums[3] 40",
+    ]

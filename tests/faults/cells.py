@@ -19,7 +19,7 @@ import pytest
 
 import gibbs
 from gibbs.testing import InBand
-from tests.end_to_end.callers import Call, alive, until
+from tests.end_to_end.callers import Call, alive, is_settled, until
 from tests.faults.families import Row, state_of
 from tests.faults.models import Model
 from tests.faults.outcomes import PATIENCE, CallerGivesUp, Closes, NextCall
@@ -73,8 +73,8 @@ class Cell:
     # ---- the hub
 
     def open(self, starting: str | None, **options: Any):
-        options = {"launcher": self.launcher, "cancel_grace": self.cancel_grace} | options
-        return gibbs.open_hub(Model, self.folder, starting, workers=1, name="cell", **options)
+        options = {"workers": 1, "launcher": self.launcher, "cancel_grace": self.cancel_grace} | options
+        return gibbs.open_hub(Model, self.folder, starting, name="cell", **options)
 
     async def fails_to_open(self, starting: str, **options: Any) -> gibbs.WorkerStartFailed:
         with pytest.raises(gibbs.WorkerStartFailed) as caught:
@@ -90,11 +90,13 @@ class Cell:
         patience = self.close_timeout if close_timeout is None else close_timeout
         async with anyio.create_task_group() as self.tg:
             async with self.open(starting, close_timeout=patience, **options) as self.hub:
-                [self.pid] = self.hub.statistics().pids
+                self.calls, self.seat = self.hub, 0
+                self.pid = self.hub.statistics().pids[0]
                 yield self.hub
+                self.calls = self.hub
                 if epilogue:
                     await self.look_at_the_hub()
-                pids = [pid for pid in self.hub.statistics().pids if pid is not None]
+                pids = self.hub.statistics().pids
                 leaving = time.monotonic()
             took = time.monotonic() - leaving
             assert took < PATIENCE * (patience + 0.5), f"{took:.1f} s to close"
@@ -120,7 +122,7 @@ class Cell:
 
     def ask(self, method: str, *args: Any, counts: str = "done", streams: bool = False, **using: Any) -> Asked:
         """Make a request, or read a stream, in a task of its own."""
-        calls = self.hub.method(method) if method else self.hub
+        calls = self.calls.method(method) if method else self.calls
         call = Asked(next(self._serials), counts, calls.using(**using) if using else calls, *args, streams=streams)
         self.books.append(call)
         self.tg.start_soon(call.run)
@@ -200,7 +202,7 @@ class Cell:
     async def look_at_the_hub(self) -> None:
         """It serves on, with the worker that the row says, and its books balance."""
         outcome, hub = self.outcome, self.hub
-        await until(lambda: hub.statistics().restarts >= outcome.restarts and hub.statistics().seats["serving"] == 1)
+        await until(lambda: hub.statistics().restarts >= outcome.restarts and is_settled(hub))
         for n in range(4):
             assert await self.answered("", n) == n * n
         failing = self.ask("fails", "of the epilogue", counts="failed")
@@ -210,7 +212,7 @@ class Cell:
 
         seen = hub.statistics()
         assert (seen.queued, seen.running, seen.restarts) == (0, 0, outcome.restarts)
-        assert (seen.pids[0] == self.pid) == (outcome.restarts == 0)
+        assert (seen.pids[self.seat] == self.pid) == (outcome.restarts == 0)
         assert {name: getattr(seen, name) for name in TALLY} == {**dict.fromkeys(TALLY, 0), **self.tally()}
         cleaned_up = seen.interrupted * ["interrupted"] + seen.killed * ["killed"]
         if getattr(outcome, "honest", False):  # it said that the call was over and went: the hub may see either first
@@ -233,19 +235,18 @@ class Cell:
     def tally(self) -> Counter[str]:
         return Counter(call.counts for call in self.books)
 
-    async def look_at_what_is_left(self, pids: list[int]) -> None:
-        """Nothing but files; and the last worker left as the row says."""
+    async def look_at_what_is_left(self, pids: tuple[int | None, ...]) -> None:
+        """Nothing but files; and the last worker of the seat left as the row says."""
         for call in self.books:
             await call.end()
-        assert self.hub.statistics().seats["retired"] == 1
+        assert self.hub.statistics().seats["retired"] == len(pids)
         assert self.hub.statistics().running == self.hub.statistics().queued == 0
         everybody = {int(line.split()[-1]) for line in self.lines("began")} | {pid for pid, _ in self.told("begins")}
-        assert not [pid for pid in pids if alive(pid)]
+        assert not [pid for pid in pids if pid is not None and alive(pid)]
         await self.children_are_gone()
         await until(lambda: all(state_of(pid) in "ZX" for pid in everybody))
         outcome = self.outcome
         gone = isinstance(outcome, Closes) and outcome.by != "itself"
-        if outcome.exits != "anyhow":
-            for pid in pids:
-                exited = (self.folder / f"exited {pid}").exists()
-                assert exited == (outcome.exits == "itself" and not gone), f"its exit handlers ran: {exited}"
+        if outcome.exits != "anyhow" and (pid := pids[self.seat]) is not None:
+            exited = (self.folder / f"exited {pid}").exists()
+            assert exited == (outcome.exits == "itself" and not gone), f"its exit handlers ran: {exited}"

@@ -32,6 +32,7 @@ PHASES = (
     "receiving",  # in the unpickling of an argument
     "half_received",  # a thread of the model, while a large message is half here, and the hub's loop stands still
     "busy",  # in the call
+    "leased",  # in a call on a lease, behind which another waits
     "yielding",  # in the code of a generator, behind an item that its reader has
     "replying",  # in the pickling of the result
     "half_replied",  # a thread of the model, while a large result is half gone, and the hub's loop stands still
@@ -60,7 +61,8 @@ class Row:
     twice: bool = False  # two processes run the call, which is the fault
 
     def __post_init__(self) -> None:
-        # Where a row does not say otherwise, three phases are as their neighbours.
+        # Where a row does not say otherwise, four phases are as their neighbours.
+        self.cells.setdefault("leased", self.cells["busy"])
         self.cells.setdefault("yielding", self.cells["busy"])
         self.cells.setdefault("freeing", self.cells["replying"])
         self.cells.setdefault("awaited", self.cells["cancelled"])

@@ -54,6 +54,7 @@ FEATURES = [
     ),
     Feature("… and the model stays loaded", test="end_to_end/test_cancelling.py"),
     Feature("a generator's items as they come, to a reader who may leave", test="end_to_end/test_streaming.py"),
+    Feature("one worker for a conversation, whose model keeps in mind what was said", test="end_to_end/test_leases.py"),
     Feature("calls that wait run together, as a batch", test="end_to_end/test_batching.py"),
     Feature("a crash is an error for its call, and the pool works on", fault="self_sigkill"),
     Feature("one of forty calls crashes: 39 answers", fault="one_dies_others_live"),

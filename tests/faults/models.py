@@ -119,6 +119,12 @@ class Model:
 
     # ---- the phases
 
+    def holds(self, serial):
+        """Leased: what is asked on the lease waits behind this."""
+        self.began(serial)
+        while not (self.folder / "now").exists():
+            time.sleep(0.001)
+
     def takes(self, serial, argument):
         """Receiving: the fault was in opening the argument."""
         self.began(serial)

@@ -7,6 +7,7 @@ import signal
 from types import SimpleNamespace
 
 import anyio
+import pytest
 from anyio.lowlevel import checkpoint
 
 import gibbs
@@ -82,6 +83,37 @@ async def receiving(cell: Cell) -> None:
 
 async def busy(cell: Cell) -> None:
     await in_a_call(cell, "busy", cell.action)
+
+
+async def leased(cell: Cell) -> None:
+    """What waits on the lease runs on the same worker, or not at all."""
+    async with cell.opened(workers=2) as hub:
+        async with hub.lease() as lease:
+            cell.calls, cell.seat = lease, lease.seat
+            cell.pid = hub.statistics().pids[lease.seat]
+            before = cell.ask("holds")
+            await cell.has_begun(before)
+            call = cell.ask_for_trouble("busy", cell.action)
+            await until(lambda: hub.statistics().queued == 1)
+            waits = cell.ask("", 7, counts="crashed" if cell.outcome.restarts else "done")
+            await until(lambda: hub.statistics().queued == 2)
+            (cell.folder / "now").touch()
+            await cell.strikes()
+            await cell.ends(call, "acted")
+            await waits.end()
+            if not cell.outcome.restarts:
+                assert waits.result == 49
+            else:
+                # Of a worker that has answered and must go all the same, the next may have begun.
+                kinds = (
+                    gibbs.LeaseBroken if cell.outcome.counts == "crashed" else gibbs.LeaseBroken | gibbs.WorkerCrashed
+                )
+                assert isinstance(waits.error, kinds), repr(waits.error)
+                with pytest.raises(gibbs.LeaseBroken) as caught:
+                    await lease.request(0, 7)
+                assert (caught.value.seat, caught.value.incarnation) == (lease.seat, 1)
+            cell.calls = hub
+            assert await cell.answered("", 7) == 49
 
 
 async def yielding(cell: Cell) -> None:
@@ -164,6 +196,7 @@ ROADS = {
         receiving,
         half_received,
         busy,
+        leased,
         yielding,
         replying,
         half_replied,

@@ -161,6 +161,7 @@ LIES = [
         | {
             "cancelled": SAID_SO_AND_DIED,
             "starting": "two processes read one stream: which of them is served is chance",
+            "leased": "two processes read one stream: which of them runs what waits on the lease, and when, is chance",
             "yielding": "both give items of their own stream, for which a worker is trusted: how many come is chance",
             "closing": AT_EXIT,
         },

@@ -24,11 +24,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_options": {"_batched", "_core", "abc", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
     "_context": {"_options", "_wire"},
-    "_desk": {"_context", "_parent", "_core", "_wire", "_errors", "_options"},
+    "_opener": {"_core", "_errors", "_options", "_wire"},
+    "_desk": {"_context", "_opener", "_parent", "_core", "_wire", "_errors", "_options"},
     "_job": {"_desk", "_core", "_options", "_wire"},
     "_stream": {"_desk", "_core", "_options", "_wire"},
     "_map": {"_desk", "_core", "_options", "_wire"},
-    "_calls": {"_desk", "_job", "_map", "_options", "_stream"},
+    "_lease": {"_desk", "_core", "_errors", "_options", "_parent"},
+    "_calls": {"_desk", "_job", "_lease", "_map", "_options", "_stream"},
     "_hub": {"_calls", "_desk", "_options", "_parent", "_core", "_wire", "_model", "abc", "_records", "_errors"},
     "gibbs": {
         "_hub",
@@ -49,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
     "__main__": {"gibbs", "_parent", "_wire"},  # as a user would; and what the platform offers
 }
-MAY_WAIT = {"_parent", "_hub", "_desk", "_job", "_map", "_stream", "_calls", "testing", "contrib", "__main__"}
+MAY_WAIT = {"_parent", "_hub", "_desk", "_job", "_lease", "_map", "_stream", "_calls", "testing", "contrib", "__main__"}
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 
 MODULES = {

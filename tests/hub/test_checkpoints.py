@@ -83,6 +83,28 @@ async def test_a_request_to_a_draining_hub(hub):
     await is_a_checkpoint(hub.request, 1, raises=gibbs.HubClosed)
 
 
+async def converse(hub):
+    async with hub.lease():
+        pass
+
+
+async def test_entering_a_lease():
+    launcher = ScriptedLauncher()
+    async with gibbs.open_hub(Model, workers=2, launcher=launcher, on_cancel="finish") as hub:
+        await is_a_checkpoint(converse, hub)
+        async with hub.lease() as lease:
+            await is_a_checkpoint(lease.request, 1)
+            await is_a_checkpoint(lease.request, Unpicklable(), raises=LookupError)
+            await is_a_checkpoint(lease.__aenter__, raises=RuntimeError)
+        await is_a_checkpoint(lease.request, 1, raises=anyio.ClosedResourceError)
+        await hub.drain()
+        await is_a_checkpoint(converse, hub, raises=gibbs.HubClosed)
+
+
+async def test_entering_a_lease_of_a_hub_that_gives_none(hub):
+    await is_a_checkpoint(converse, hub, raises=ValueError)
+
+
 async def test_everything_on_a_closed_hub():
     async with gibbs.open_hub(Model, workers=1, launcher=ScriptedLauncher()) as hub:
         pass

@@ -212,6 +212,88 @@ async def test_a_job(on_cancel, abandon, side, leaves):
         assert step.k > 1
 
 
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_conversation(on_cancel, abandon, side):
+    """Cancelled anywhere, it holds no worker; and all that was asked has ended."""
+    launcher = ScriptedLauncher(side=side)
+
+    async def scenario():
+        async with hub.lease() as lease:
+            answers = [await lease.request(n) for n in (2, 3)]
+            async with lease.method("items").stream(2) as items:
+                return answers + [item async for item in items]
+
+    async with gibbs.open_hub(
+        Busy, workers=2, launcher=launcher, on_cancel=on_cancel, abandon_on_cancel=abandon
+    ) as hub:
+        async for step in sweep(scenario):
+            assert step.cancelled or step.value == [4, 9, 0, 1]
+            assert hub.statistics().leases == 0
+            if step.cancelled and not abandon:
+                assert hub.statistics().seats["interrupting"] == 0
+            with anyio.fail_after(10):
+                assert [await hub.request(n) for n in (4, 5)] == [16, 25]
+            assert hub.statistics().running == hub.statistics().queued == 0
+            assert hub.health().ready
+        assert step.k > 4
+
+
+async def test_a_conversation_that_others_have_on_the_same_lease_when_it_is_left(ask, on_cancel, side):
+    launcher = ScriptedLauncher(side=side)
+    others = []
+
+    async def scenario():
+        async with hub.lease() as lease:
+            others[:] = [await ask(tg, lease.request, n) for n in range(3)]
+            return await lease.request(3)
+
+    async with (
+        gibbs.open_hub(Busy, workers=2, launcher=launcher, on_cancel=on_cancel) as hub,
+        anyio.create_task_group() as tg,
+    ):
+        async for step in sweep(scenario):
+            assert step.cancelled or step.value == 9
+            for n, other in enumerate(others):
+                with anyio.fail_after(10):
+                    await other.done.wait()
+                assert other.value == n * n or isinstance(other.error, anyio.ClosedResourceError)
+            others.clear()
+            with anyio.fail_after(10):
+                assert [await hub.request(n) for n in (4, 5)] == [16, 25]
+            assert hub.statistics().leases == hub.statistics().queued == 0
+
+
+async def test_waiting_for_a_lease(on_cancel, side):
+    """Others hold one after the other, so that a cancellation meets the moment in which it is given."""
+    launcher = ScriptedLauncher(side=side)
+
+    async def converse(calls):
+        async with calls.lease() as lease:
+            return await lease.request(3)
+
+    async def traffic():
+        while True:
+            assert await converse(hub) == 9
+
+    async with gibbs.open_hub(Busy, workers=2, launcher=launcher, on_cancel=on_cancel) as hub:
+        async with anyio.create_task_group() as tg:
+            for _ in range(2):
+                tg.start_soon(traffic)
+            while not hub.statistics().leases:
+                await checkpoint()
+            async for step in sweep(lambda: converse(hub)):
+                assert step.cancelled or step.value == 9
+                assert hub.statistics().leases <= 1
+                with anyio.fail_after(10):
+                    assert await hub.request(4) == 16
+                    assert await converse(hub) == 9
+            tg.cancel_scope.cancel()
+        with anyio.fail_after(10):
+            while hub.statistics().running or hub.statistics().queued:
+                await checkpoint()
+        assert hub.statistics().leases == 0
+
+
 STAGES = ["received", "begun", "computing", "computed", "answered", "waiting"]
 
 

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 import gibbs
+from gibbs._core.affinity import affinity_of, liking
 from gibbs.testing import ScriptedLauncher
 from tests.clocks import jumping_loops
 from tests.hub.swept import (
@@ -159,6 +160,57 @@ async def test_a_stream(how, side):
             await ledger.settle(reaper.victim)
             await ledger.balance()
     assert k > 8
+
+
+async def test_a_conversation(how, side):
+    """Of two requests on a lease the one that had begun crashed, and the other is told that the lease is broken: neither runs elsewhere."""
+    launcher = ScriptedLauncher(deliberate, side=side)
+    reaper = Reaper(launcher, how)
+    likes_the_first = next(key for key in range(99) if liking(affinity_of(key), 0) > liking(affinity_of(key), 1))
+    where = []
+
+    async def converse(requests):
+        where.clear()
+        async with hub.using(key=likes_the_first).lease() as lease:
+            where.append((lease.seat, lease.incarnation))
+            async with anyio.create_task_group() as tg:
+                for x in requests:
+                    requests[x] = Outcome(partial(lease.request, x))
+                    tg.start_soon(requests[x].run)
+
+    async with open_hub(launcher, workers=2) as hub:
+        ledger = Ledger(hub, launcher, side=side)
+
+        def scenario():
+            nonlocal requests, conversation
+            reaper.spare()
+            requests = dict.fromkeys((ledger.new(), ledger.new()))
+            conversation = Outcome(partial(converse, requests))
+            return ticking(conversation)
+
+        requests, conversation = {}, Outcome(scenario)
+        wanted = {"idle", "received", "running", gibbs.WorkerCrashed, gibbs.LeaseBroken, type(None)}
+        async for step in Sweeps(scenario, at=reaper, wanted=wanted, met=reaper.met):
+            k = step.k
+            assert conversation.error is None
+            broken = 0
+            for x, request in requests.items():
+                error = request.error
+                reaper.met[type(error)] += 1
+                if isinstance(error, gibbs.LeaseBroken):
+                    assert Busy.runs.count(x) == 0
+                    assert where == [(error.seat, error.incarnation)] == [(0, reaper.victim.spec.incarnation)]
+                    assert error.__cause__.pid == reaper.victim.pid
+                    broken += 1
+                elif isinstance(error, gibbs.WorkerCrashed) and not side:
+                    assert (error.seat, error.incarnation) == where[0]
+                    ledger.ended["crashed"] += 1
+                else:
+                    ledger.check(x, request, reaper.victim)
+            assert hub.statistics().leases == 0
+            await ledger.settle(reaper.victim)
+            await ledger.balance(cancelled=broken)
+    assert k > 16
 
 
 # ------------------------------------------------------------------------------------------------------- the life of a hub

@@ -97,6 +97,51 @@ async def test_a_stream(what, on_cancel, abandon, side):
             await ledger.balance(cancelled=1)
 
 
+@pytest.mark.parametrize("on_cancel", ["interrupt", "kill"])
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_conversation_behind_another(what, on_cancel, abandon, side):
+    """The second waits until the first is over, and is what the native cancellations are for."""
+    launcher = ScriptedLauncher(side=side)
+    reaper = Reaper(launcher, DEATH)
+    broken = {}
+
+    async def converse(x):
+        async with hub.lease() as lease:
+            try:
+                return await lease.request(x)
+            except gibbs.LeaseBroken as error:
+                broken[x] = error
+
+    async with gibbs.open_hub(
+        Unwinds,
+        workers=2,
+        launcher=launcher,
+        restarts=NEVER_GIVE_UP,
+        on_cancel=on_cancel,
+        abandon_on_cancel=abandon,
+    ) as hub:
+        ledger = Ledger(hub, launcher, side=side)
+
+        def scenario():
+            nonlocal asked
+            reaper.spare()
+            broken.clear()
+            asked = {x: Outcome(partial(converse, x)) for x in (ledger.new(), ledger.new())}
+            return ticking(*asked.values())
+
+        asked = {}
+        async for _ in sweep(scenario, at=acts_of(what, reaper, lambda: [*asked.values()][1])):
+            for x, outcome in asked.items():
+                if x in broken:
+                    assert broken[x].__cause__.pid == reaper.victim.pid
+                    assert Busy.runs.count(x) == 0
+                else:
+                    ledger.check(x, outcome, reaper.victim)
+            assert hub.statistics().leases == 0
+            await ledger.settle(reaper.victim)
+            await ledger.balance(cancelled=2)
+
+
 @pytest.mark.parametrize("on_cancel", ["interrupt", "kill", "finish"])
 @pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
 async def test_a_request(what, on_cancel, abandon, side):

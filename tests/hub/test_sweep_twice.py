@@ -98,6 +98,56 @@ async def test_a_request_to_an_idle_worker(pair, on_cancel, abandon, side):
 
 
 @pytest.mark.parametrize("on_cancel", ["interrupt", "kill"])
+@pytest.mark.parametrize("abandon", [True, False], ids=["abandon", "wait"])
+async def test_a_conversation_behind_another(pair, on_cancel, abandon, side):
+    """Whatever befalls both, no lease is left, and whoever asks next has one."""
+    launcher = ScriptedLauncher(side=side)
+    acts, reaper = acts_of(pair, launcher)
+    broken = {}
+
+    async def converse(x):
+        async with hub.lease() as lease:
+            try:
+                return await lease.request(x)
+            except gibbs.LeaseBroken as error:
+                broken[x] = error
+
+    async with gibbs.open_hub(
+        Unwinds,
+        workers=2,
+        launcher=launcher,
+        restarts=NEVER_GIVE_UP,
+        on_cancel=on_cancel,
+        abandon_on_cancel=abandon,
+    ) as hub:
+        ledger = Ledger(hub, launcher, side=side)
+
+        def scenario():
+            nonlocal asked
+            reaper.spare()
+            broken.clear()
+            asked = {x: Outcome(partial(converse, x)) for x in (ledger.new(), ledger.new())}
+            return ticking(*asked.values(), ticks=30)
+
+        asked = {}
+        async for _ in Sweeps(scenario, at=acts, wanted={"cancelled", "answered"}, met=reaper.met):
+            for x, outcome in asked.items():
+                reaper.met["cancelled" if outcome.cancelled else "crashed" if outcome.error else "answered"] += 1
+                if x in broken:
+                    assert broken[x].__cause__.pid == reaper.victim.pid
+                    assert Busy.runs.count(x) == 0
+                else:
+                    ledger.check(x, outcome, reaper.victim)
+            assert hub.statistics().leases == 0
+            await ledger.settle(reaper.victim)
+            await ledger.balance(cancelled=2)
+            with anyio.fail_after(WATCHDOG):
+                async with hub.lease() as lease:
+                    assert await lease.request(2) == 4
+            ledger.ended["done"] += 1
+
+
+@pytest.mark.parametrize("on_cancel", ["interrupt", "kill"])
 async def test_the_first_of_two_requests_is_cancelled_and_the_other_is_answered_or_its_worker_dies(
     pair, on_cancel, side
 ):

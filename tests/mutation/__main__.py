@@ -25,6 +25,7 @@ from tests.mutation.survivors import EXPLAINED
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 10  # times as long as the tests take without a mutant
 MEMORY = 4 << 30
+LEASES = "tests/core/test_leases.py"
 MACHINE = "tests/core/test_dispatch_machine.py"
 # What each module is held by, the quick ones first.
 TARGETS = {
@@ -32,13 +33,14 @@ TARGETS = {
     "_core/pace.py": ["tests/core/test_pace.py"],
     "_core/orders.py": ["tests/core/test_dispatch.py"],
     "_core/roster.py": ["tests/core/test_roster.py", "tests/core/test_dispatch.py", MACHINE],
-    "_core/ticket.py": ["tests/core/test_tables.py", "tests/core/test_dispatch.py", MACHINE],
-    "_core/seat.py": ["tests/core/test_tables.py", "tests/core/test_dispatch.py", MACHINE],
+    "_core/ticket.py": ["tests/core/test_tables.py", "tests/core/test_dispatch.py", LEASES, MACHINE],
+    "_core/seat.py": ["tests/core/test_tables.py", "tests/core/test_dispatch.py", LEASES, MACHINE],
+    "_core/lease.py": [LEASES, "tests/core/test_tables.py", MACHINE],
     "_wire/claims.py": ["tests/core/test_claims.py"],
     "_worker/pace.py": ["tests/core/test_worker_pace.py"],
     "_wire/frames.py": ["tests/core/test_frames.py", MACHINE],
-    "_core/queue.py": ["tests/core/test_dispatch.py", MACHINE],
-    "_core/dispatch.py": ["tests/core/test_dispatch.py", MACHINE],
+    "_core/queue.py": ["tests/core/test_dispatch.py", LEASES, MACHINE],
+    "_core/dispatch.py": ["tests/core/test_dispatch.py", LEASES, MACHINE],
 }
 PYTEST = f"{sys.executable} -m pytest -q -x --tb=line -p tests.mutation.quick -p no:cacheprovider".split()
 # No bytecode: a mutant may be as long, and by the clock as old, as the one before it.

@@ -17,6 +17,7 @@ from tests.sabotage.parts import (
     LIFELINE,
     LINK,
     LINUX,
+    OPENER,
     OPENING,
     ORPHANS,
     PROCESS,
@@ -235,7 +236,7 @@ MORE = (
     Sabotage(
         "open a pickle where Safe was asked for",
         "a worker that has been taken over runs what it likes in the program",
-        (Edit(DESK, "if results is None else _safely(results)", "if True else _safely(results)"),),
+        (Edit(OPENER, "if results is None else _safely(results)", "if True else _safely(results)"),),
         (TRUST + "test_what_is_not_allowed_is_refused_by_name_with_the_way_to_allow_it",),
     ),
     Sabotage(

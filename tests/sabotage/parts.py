@@ -31,6 +31,7 @@ class Sabotage:
 
 CREW = "gibbs/_parent/crew.py"
 DESK = "gibbs/_desk.py"
+OPENER = "gibbs/_opener.py"
 DISPATCH = "gibbs/_core/dispatch.py"
 HOME = "gibbs/_parent/home.py"
 QUEUE = "gibbs/_core/queue.py"

@@ -13,6 +13,9 @@ REAL_MAPS = "tests/end_to_end/test_mapping.py::"
 REAL_STREAMS = "tests/end_to_end/test_streaming.py::"
 STREAMS_IN_MEMORY = "tests/hub/test_stream.py::"
 MACHINE = "tests/core/test_dispatch_machine.py::test_whatever_happens_in_whatever_order_each_request_is_in_one_place_and_ends_once"
+LEASE = "gibbs/_core/lease.py"
+LEASES = "tests/core/test_leases.py::"
+LEASES_IN_MEMORY = "tests/hub/test_lease.py::"
 CALL_OPTIONS = "tests/hub/test_call_options.py::"
 REAL_CALL_OPTIONS = "tests/end_to_end/test_call_options.py::"
 
@@ -131,6 +134,59 @@ OF_VERBS = (
             "tests/core/test_dispatch_machine.py::test_whatever_happens_in_whatever_order_each_request_is_in_one_place_and_ends_once",
         ),
         timeout=60,
+    ),
+    Sabotage(
+        "send others' requests to a worker that is leased",
+        "in the middle of a conversation the model is told what belongs to another",
+        (Edit(SEAT, "        if self.lease is not None:\n            return False\n", ""),),
+        (
+            LEASES + "test_an_idle_seat_is_given_at_once_and_is_sent_nothing_else",
+            LEASES_IN_MEMORY + "test_nothing_else_is_sent_to_its_worker",
+        ),
+    ),
+    Sabotage(
+        "lease the last worker",
+        "whoever asks for no lease waits for as long as others talk",
+        (Edit(LEASE, "        self.most = seats - 1\n", "        self.most = seats\n"),),
+        (
+            LEASES + "test_one_seat_is_never_given_and_who_asks_for_it_steps_aside",
+            LEASES_IN_MEMORY
+            + "test_one_worker_is_always_left_for_others_and_who_asks_for_one_too_many_holds_nobody_up",
+        ),
+        timeout=30,
+    ),
+    Sabotage(
+        "let who asks for one lease too many stand in the way",
+        "one long conversation and one who waits for the next, and the hub answers nobody",
+        (
+            Edit(
+                DISPATCH,
+                "                self.leases.aside.insert(self._queue.take(1))\n                continue\n",
+                "                break\n",
+            ),
+        ),
+        (
+            LEASES + "test_one_seat_is_never_given_and_who_asks_for_it_steps_aside",
+            LEASES_IN_MEMORY
+            + "test_one_worker_is_always_left_for_others_and_who_asks_for_one_too_many_holds_nobody_up",
+        ),
+        timeout=30,
+    ),
+    Sabotage(
+        "forget the lease of who is cancelled when he is given it",
+        "each such client costs the hub a worker, until one is left",
+        (Edit("gibbs/_lease.py", "            self._end(lease)  # it may have been given meanwhile\n", ""),),
+        (LEASES_IN_MEMORY + "test_who_is_cancelled_when_he_is_given_it_and_before_he_knows_has_none",),
+        timeout=30,
+    ),
+    Sabotage(
+        "say of what had begun on a lease that it had not",
+        "a program tells a new worker again what the old one has done",
+        (Edit("gibbs/_core/ticket.py", "untouched = self.lease is None and (", "untouched = ("),),
+        (
+            LEASES + "test_nothing_of_it_is_sent_to_another_and_its_seat_is_anybodys",
+            LEASES_IN_MEMORY + "test_what_had_begun_crashed_and_what_had_not_is_told_that_the_lease_is_broken",
+        ),
     ),
     Sabotage(
         "give a poison another worker",

@@ -349,6 +349,29 @@ async def jobs(hub: gibbs.Hub[Model], labels: gibbs.Hub[Labels]) -> None:
     gibbs.report(0.5)
 
 
+# Leases.
+
+
+async def leases(hub: gibbs.Hub[Model], tellers: gibbs.Hub[Teller], labels: gibbs.Hub[Labels]) -> None:
+    assert_type(hub.lease(), gibbs.Lease[Model])
+    assert_type(hub.using(priority=1).lease(), gibbs.Lease[Model])
+    async with hub.lease() as worker:
+        assert_type(worker, gibbs.Lease[Model])
+        assert_type(worker.seat, int)
+        assert_type(worker.incarnation, int)
+        assert_type(await worker.request(3), str)
+        assert_type(await worker.method(Model.embed).request("a"), list[float])
+        assert_type(worker.map([1, 2]), gibbs.Results[str])
+        assert_type(worker.using(on_cancel="kill"), gibbs.Calls[Model])
+        assert_type(await worker.using(on_cancel="kill").request(3), str)
+        await by_answer(worker)
+        assert_type(takes_function(worker.request), str)
+    async with tellers.lease() as teller, labels.lease() as labeller:
+        assert_type(teller.stream("a"), gibbs.Stream[str])
+        assert_type(await labeller.request("a"), int)
+    _wider: gibbs.Lease[Base] = hub.lease()
+
+
 # A hub in somebody's signature: the model, a base or protocol of it, or only what it answers.
 
 

@@ -194,6 +194,17 @@ def jobs(hub: gibbs.Hub[Model]) -> None:
     gibbs.report()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
+async def leases(hub: gibbs.Hub[Model]) -> None:
+    hub.lease(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with hub.lease():  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+    async with hub.lease() as worker:
+        await worker.request("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        worker.method(Other.embed)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        worker.seat = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        await worker.drain()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
 def opening() -> None:
     gibbs.open_hub(Model)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     gibbs.open_hub(3, workers=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

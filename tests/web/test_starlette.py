@@ -411,6 +411,16 @@ async def test_a_worker_that_dies_costs_its_client_a_503(caplog):
         assert "exited with status 3" in caplog.text
 
 
+async def test_a_conversation_whose_worker_died_is_a_503():
+    async def route(_: Request) -> JSONResponse:
+        raise gibbs.LeaseBroken("labels", 0, 1, how="exited with status 3")
+
+    app = Starlette(routes=[Route("/", route)], exception_handlers=exception_handlers())
+    async with served(app) as client:
+        answer = await client.ask("/")
+        assert (answer.status, json.loads(answer.body)) == (503, {"detail": "the worker of this request died"})
+
+
 async def test_a_scope_that_is_over_is_a_504_and_a_timeout_of_the_models_own_is_not(tmp_path):
     async with served(app_of(labels_of())) as client:
         assert (await client.ask(f"/?method=wait&within=0.05&x={tmp_path}/mark")).status == 504

@@ -8,7 +8,7 @@ from gibbs._core.affinity import liking
 from gibbs._core.dispatch import Dispatcher
 from gibbs._core.orders import Grant, Interrupt, Order, Recall, Send
 from gibbs._core.pace import SHORT
-from tests.core.machine.model import Place, Request
+from tests.core.machine.model import Place, PlainLease, Request
 
 
 class Follower:
@@ -16,6 +16,9 @@ class Follower:
     queue: list[Request]  # in the order of their turns
     dispatcher: Dispatcher
     enough: int
+    leases: list[PlainLease]
+    aside: list[Request]
+    may_lease: int
     _aside: dict[int, Request]
 
     @property
@@ -39,9 +42,14 @@ class Follower:
         recalls = self._done(orders, ticks=ticks)
         for place in recalls:  # they grow
             recalls += self._done(self._give_back(place, place.can_be_had_back))
-        assert len({place.seat for place in recalls}) == len(recalls), "recalled twice"
+        # Of one call the last is aimed at; if it is had back another is the last, and what waits behind the first is asked for anew.
+        alone = [place for place in recalls if not place.together]
+        assert len({place.seat for place in alone}) == len(alone), "recalled twice"
         for place in self.places:
             assert place.state != "serving" or place.to_clean_up is None, "nobody cleans up"
+            if place.lease is not None and place.lease.line:
+                idle = place.state == "serving" and not place.held and not place.recalled
+                assert not idle, "the next that was asked on the lease was not sent"
         if self.queue:
             could = [place for place in self.places if place.could_take(self.queue[0])]
             awake = [place for place in could if place.held and place.service_time < SHORT]
@@ -63,7 +71,11 @@ class Follower:
             if isinstance(before, Interrupt) and self.places[before.seat.index].others:
                 assert order == Recall(before.seat), "what waits behind an interrupted call is recalled at once"
             if isinstance(order, Send):
-                self._sent(place, order)
+                if order.tickets[0].lease is not None:
+                    self._sent_on_lease(place, order)
+                else:
+                    self._see_who_was_given_a_lease()
+                    self._sent(place, order)
             elif isinstance(order, Grant):
                 request = place.held[order.link_id]
                 assert request.live, "nobody reads it"
@@ -91,7 +103,48 @@ class Follower:
                 recalls.append(place)
             before = order
         assert not (isinstance(before, Interrupt) and self.places[before.seat.index].others), "not recalled"
+        self._see_who_was_given_a_lease()
         return recalls
+
+    def _see_who_was_given_a_lease(self):
+        """Nothing is ordered for them: who has come to the head of the queue was given one, or waits for a seat, or steps aside."""
+        while self.queue and self.queue[0].asks:
+            request = self.queue[0]
+            if self.may_lease <= 0:
+                request.stood_aside = True
+                self.aside = sorted([*self.aside, self.queue.pop(0)], key=lambda request: request.turn)
+            elif request.ticket.state == "leased":
+                lease = request.lease
+                place = self.places[lease.lease.seat.index]
+                assert place.could_take(request), "it was not idle, or another lease has it"
+                if request.terms.affinity is not None:
+                    idle = [other for other in self.places if other.could_take(request)]
+                    assert place is max(idle, key=lambda other: liking(request.terms.affinity, other.seat.index))
+                self.queue.pop(0)
+                lease.state, lease.place, lease.incarnation = "held", place, place.incarnation
+                place.lease = lease
+                self.leases.append(lease)
+                self._end(request, "leased", None, "leased")
+            else:
+                return
+
+    def _sent_on_lease(self, place, order):
+        """One, in the order asked, and only to the worker that the lease has."""
+        assert place.lease is not None
+        request = place.lease.line.pop(0)
+        assert order.tickets == [request.ticket], "not the next that was asked on the lease"
+        assert order.together == (request.company is not None)
+        assert request.ticket.payload == request.payload, "its payload is gone"
+        assert not request.begun
+        assert place.state == "serving"
+        assert not place.held
+        assert not place.recalled
+        assert order.link_id > max(place.ids, default=0)
+        place.ids.append(order.link_id)
+        place.held[order.link_id] = request
+        place.together = order.together
+        request.state = "sent"
+        request.sent += 1
 
     def _sent(self, place, order):
         """One order is as good as one for each of its tickets, unless they are one call."""
@@ -105,7 +158,7 @@ class Follower:
             assert not place.held
             self.queue = together + [one for one in self.queue if one not in together]
             for link_id, request in enumerate(together, order.link_id):
-                self._one_sent(place, link_id, request.ticket)
+                self._one_sent(place, link_id, request.ticket, comes_along=request is not first)
                 place.together = False  # for the next one of them
                 for held in list(place.held):  # which finds an empty seat
                     self._aside.setdefault(held, place.held.pop(held))
@@ -121,7 +174,8 @@ class Follower:
         for link_id, ticket in enumerate(order.tickets, order.link_id):
             self._one_sent(place, link_id, ticket)
 
-    def _one_sent(self, place, link_id, ticket):
+    def _one_sent(self, place, link_id, ticket, *, comes_along=False):
+        """One that comes along with the first of its batch goes where that one goes, whatever it likes itself."""
         request = self.queue.pop(0)
         assert ticket is request.ticket, "not the first of the queue"
         assert ticket.payload == request.payload, "its payload is gone"
@@ -131,7 +185,9 @@ class Follower:
         idle = [other for other in self.places if not other.held and other.could_take(request)]
         if place.held and place.service_time >= SHORT:
             assert not idle, "it would have been run at once elsewhere"
-        if request.terms.affinity is not None:
+        if comes_along:
+            pass
+        elif request.terms.affinity is not None:
             others = [other for other in busy if other.service_time < SHORT and self.ahead < self.enough] + idle
             others = others or [other for other in busy if other.service_time >= SHORT]
             assert place is max(others, key=lambda other: liking(request.terms.affinity, other.seat.index))
@@ -153,7 +209,10 @@ class Follower:
 
     def _back_to_the_queue(self, request):
         request.state = "queued"
-        self._wait_in_line(request)
+        if request.lease is not None:
+            request.lease.line.insert(0, request)
+        else:
+            self._wait_in_line(request)
 
     def _wait_in_line(self, *requests):
         self.queue = sorted([*self.queue, *requests], key=lambda request: request.turn)

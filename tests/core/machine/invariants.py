@@ -33,7 +33,8 @@ class AfterEachStep(RuleBasedStateMachine):
             assert request.wakes == request.wakes_due == (not request.live)
             assert request.releases == request.releases_due <= 1
             places = [place for place in self.hub.places if request in place.held.values()]
-            waits = (request in self.hub.queue) + (request in self.hub.gathering)
+            waits = (request in self.hub.queue) + (request in self.hub.gathering) + (request in self.hub.aside)
+            waits += request in self.hub.waiting_on_leases
             assert len(places) + waits == 1 if request.live else len(places) <= 1
             assert ticket.seat is (places[0].seat if places else None)
             assert ticket.link_id == (next(i for i, r in places[0].held.items() if r is request) if places else 0)
@@ -110,7 +111,9 @@ class AfterEachStep(RuleBasedStateMachine):
         held = [request for place in hub.places for request in place.held.values()]
         large = any(len(request.ticket.payload) > LARGE and not request.terms.retries for request in held)
         assert dispatcher.wants_ticks == (ahead > 0 or large)
-        waiting = sorted(hub.queue + hub.gathering, key=lambda request: request.number)
+        waiting = sorted(
+            hub.queue + hub.gathering + hub.aside + hub.waiting_on_leases, key=lambda request: request.number
+        )
         assert dispatcher.expires_at == min((request.give_up_at for request in waiting), default=math.inf)
         assert hub.queue == sorted(hub.queue, key=lambda request: request.turn)
         assert dispatcher.oldest is (waiting[0].ticket if waiting else None)
@@ -119,8 +122,33 @@ class AfterEachStep(RuleBasedStateMachine):
         ]
         assert dispatcher.running == sum(request.live for request in running)
         # What a worker gave back, or did not begin before it died, was accepted long ago: it may stand beyond the bound.
-        assert sum(not request.sent for request in hub.queue) <= hub.max_pending
-        assert dispatcher.live <= hub.max_pending + WINDOW * len(hub.places)
+        # So may one that asks for a lease, and stood aside meanwhile.
+        assert sum(not request.sent and not request.stood_aside for request in hub.queue) <= hub.max_pending
+        elsewhere = len(hub.aside) + len(hub.waiting_on_leases) + sum(request.stood_aside for request in hub.queue)
+        assert dispatcher.live - elsewhere <= hub.max_pending + WINDOW * len(hub.places)
+
+    @invariant()
+    def leases_are_held_by_one_seat_each_and_leave_one_to_others(self):
+        hub, leases = self.hub, self.hub.dispatcher.leases
+        assert [*leases.held] == [lease.lease for lease in hub.held_leases]
+        assert len(leases.held) <= leases.most == len(hub.places) - 1
+        for place in hub.places:
+            assert place.seat.lease is (place.lease.lease if place.lease is not None else None)
+            if place.lease is not None:
+                assert place.lease.state == "held"
+                assert place.lease.place is place
+                assert all(request.lease is place.lease for request in place.held.values()), "of somebody else"
+                assert len(place.held) <= 1
+        for lease in {request.lease for request in hub.requests if request.lease is not None}:
+            assert lease.lease.state == lease.state
+            assert lease.lease.seat is (lease.place.seat if lease.place is not None else None)
+            assert lease.lease.incarnation == lease.incarnation
+            assert lease.lease.death is lease.death
+            assert [*lease.lease.line.values()] == [request.ticket for request in lease.line]
+            assert not lease.line or lease.state == "held"
+        assert [*leases.aside] == [request.ticket for request in hub.aside]
+        in_the_queue = sum(request.asks for request in hub.queue)
+        assert in_the_queue >= min(hub.may_lease, in_the_queue + len(hub.aside)), "it stands aside for nothing"
 
     @invariant()
     def the_numbers_add_up(self):
@@ -139,4 +167,5 @@ class AfterEachStep(RuleBasedStateMachine):
         self.what_was_recalled_is_what_was_sent_last()
         self.nobody_runs_what_was_abandoned_before_it_was_claimed()
         self.the_queue_is_in_the_order_of_arrival_and_within_its_bound()
+        self.leases_are_held_by_one_seat_each_and_leave_one_to_others()
         self.the_numbers_add_up()

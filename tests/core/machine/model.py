@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from gibbs._core.group import Group
+from gibbs._core.lease import Lease
 from gibbs._core.pace import AHEAD, UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
 from gibbs._core.terms import PLAIN, Terms
@@ -56,6 +57,9 @@ class Request:
     company: "Company | None" = None  # those that it may run together with
     terms: Terms = PLAIN
     created: float = 0.0
+    lease: "PlainLease | None" = None  # that it asks for, or on which it was asked
+    asks: bool = False  # for a lease: it is never sent
+    stood_aside: bool = False
 
     @property
     def turn(self) -> tuple[float, int]:
@@ -73,7 +77,7 @@ class Request:
 
     @property
     def needs_an_empty_seat(self) -> bool:
-        return self.came_back or (self.may_not_wait and not self.sent) or self.company is not None
+        return self.came_back or (self.may_not_wait and not self.sent) or self.company is not None or self.asks
 
 
 @dataclass(eq=False)
@@ -84,6 +88,23 @@ class Company:
     most: int
     patience: float  # seconds for which the first waits for others
     gathering: list[Request] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class PlainLease:
+    """What must be true of one lease."""
+
+    lease: Lease
+    state: str = "waiting"
+    place: "Place | None" = None
+    incarnation: int = 0
+    line: list[Request] = field(default_factory=list)
+    death: object = None
+
+    def has_room(self, most: float) -> bool:
+        """Whether one more may be asked on it."""
+        idle = self.place.state == "serving" and not self.place.held and not self.place.recalled
+        return len(self.line) < most or (idle and not self.line)
 
 
 @dataclass
@@ -159,6 +180,7 @@ class Place:
     held: dict[int, Request] = field(default_factory=dict)
     recalled: set[int] = field(default_factory=set)  # taken back, and this worker has not said yet that it skips them
     together: bool = False  # what it holds is one call
+    lease: PlainLease | None = None  # that has it for itself
     window: int = 1
     service_time: float = UNKNOWN
     seen_at_its_head: int = 0  # at the last tick
@@ -214,5 +236,5 @@ class Place:
     def could_take(self, request: Request | None) -> bool:
         """None: one that must find the seat empty."""
         room = self.window if request is not None and not request.needs_an_empty_seat else 1
-        free = self.to_clean_up is None and not self.recalled and not self.together
+        free = self.to_clean_up is None and not self.recalled and not self.together and self.lease is None
         return self.state == "serving" and free and len(self.held) < room

@@ -18,6 +18,7 @@ from gibbs import RestartPolicy
 from gibbs._core.dispatch import Dispatcher, Violation
 from gibbs._core.flow import Flow
 from gibbs._core.group import Group
+from gibbs._core.lease import Lease
 from gibbs._core.orders import Recall
 from gibbs._core.pace import ENOUGH, SHORT, UNKNOWN
 from gibbs._core.progress import Progress
@@ -29,7 +30,7 @@ from gibbs._wire.items import cut_items
 from gibbs._wire.messages import ANSWER, FAILURE, ITEMS, SKIPPED
 from tests.core.machine.failures import FailureLog
 from tests.core.machine.follower import Follower
-from tests.core.machine.model import Company, Place, Request, Stream, seconds_for
+from tests.core.machine.model import Company, Place, PlainLease, Request, Stream, seconds_for
 
 
 class PlainHub(Follower):
@@ -53,6 +54,8 @@ class PlainHub(Follower):
         self.queue: list[Request] = []  # in the order of their turns
         self._aside = {}
         self.companies: list[Company] = []
+        self.leases: list[PlainLease] = []  # that were given, and are not over
+        self.aside: list[Request] = []  # those that ask for one too many, in the order of their turns
         self.tally = Counter()
         self.draining = False
         self.closed = False
@@ -65,6 +68,19 @@ class PlainHub(Follower):
     @property
     def gathering(self) -> list[Request]:
         return [request for company in self.companies for request in company.gathering]
+
+    @property
+    def waiting_on_leases(self) -> list[Request]:
+        return [request for lease in self.leases for request in lease.line]
+
+    @property
+    def held_leases(self) -> list[PlainLease]:
+        return [lease for lease in self.leases if lease.state == "held"]
+
+    @property
+    def may_lease(self) -> int:
+        """How many leases more there may be now."""
+        return len(self.places) - 1 - len(self.held_leases)
 
     def meet(self, companies: list[tuple[int, float]]) -> None:
         """There are methods that run so many requests at once, the first of which waits so long for others."""
@@ -140,6 +156,101 @@ class PlainHub(Follower):
         self._wait_in_line(*requests)
         self._follow(self.dispatcher.submit_all([request.ticket for request in requests]))
 
+    def ask_for_lease(self, **asked: Any) -> None:
+        """It is given at once if it can be, and may wait as any request; more than may be held wait for nobody else."""
+        assert not self.closed
+        request = self._asked(PlainLease(Lease()), b"", **asked)
+        request.asks = True
+        waiting = self.waiting + len(self.aside)
+        idle = any(place.could_take(None) for place in self.places)
+        could_be_given = not self.queue and self.may_lease > 0 and idle
+        for length in {0, waiting, waiting + 1, self.max_pending}:
+            assert self.dispatcher.has_room_for_lease(length) == (could_be_given or waiting < length)
+        if self.draining or not self.dispatcher.has_room_for_lease(self.max_pending):
+            return
+        request.may_not_wait = waiting >= self.max_pending
+        self.requests.append(request)
+        assert not self.dispatcher.must_wait(request.ticket)
+        self._wait_in_line(request)
+        self._follow(self.dispatcher.submit(request.ticket))
+        assert could_be_given <= (request.state == "leased")
+        assert request.may_not_wait <= (request.state == "leased"), "it waits, and may not"
+
+    def ask_on_lease(
+        self,
+        lease: PlainLease,
+        payload: bytes = b"payload",
+        window: int = 0,
+        company: Company | None = None,
+        **asked: Any,
+    ) -> None:
+        request = self._asked(lease, payload, window, company, **asked)
+        for length in {0, len(lease.line), len(lease.line) + 1, self.max_pending}:
+            assert lease.lease.has_room(length) == lease.has_room(length)
+        if self.draining or lease.state != "held" or not lease.has_room(self.max_pending):
+            return
+        self.requests.append(request)
+        assert not self.dispatcher.must_wait(request.ticket)
+        lease.line.append(request)
+        self._follow(self.dispatcher.submit(request.ticket))
+
+    def _asked(self, lease, payload, window=0, company=None, **asked):
+        request = Request(len(self.requests) + 1, asked.get("on_cancel"), None, payload, window=window, credit=window)
+        request.company, request.created, request.lease = company, self.now, lease
+        request.terms = Terms(**asked)
+        request.ticket = Ticket(
+            payload,
+            request.terms,
+            flow=Flow(window) if window else None,
+            group=company.group if company else None,
+            wake=partial(self._wake_of, request),
+            created=self.now,
+            lease=lease.lease,
+        )
+        return request
+
+    def leave(self, lease: PlainLease) -> None:
+        """Its block is left: what is on its way is withdrawn. Also of one that is broken; also twice."""
+        sent = []
+        if lease.state == "held":
+            sent = [request for request in lease.place.held.values() if request.live]
+            for request in sent + lease.line:
+                self._end(request, "cancelled", None, "cancelled")
+            self._lease_ends(lease, "over")
+        lease.state = "over"
+        if lease in self.leases:
+            self.leases.remove(lease)
+        self._follow(self.dispatcher.leave(lease.lease))
+        for request in sent:
+            if any(request in place.held.values() for place in self.places):
+                request.cleanable = True
+                request.ticket.released = partial(self._count_release, request)
+
+    def _lease_ends(self, lease, state):
+        lease.state = state
+        lease.line.clear()
+        lease.place.lease = None
+        self._call_from_aside()
+
+    def _call_from_aside(self):
+        if self.aside and self.may_lease > 0:
+            self._wait_in_line(self.aside.pop(0))
+
+    def _leave_line(self, request):
+        """It is queued, and waits no longer, wherever that was."""
+        if request.lease is not None and not request.asks:
+            request.lease.line.remove(request)
+        elif request in self.aside:
+            self.aside.remove(request)
+        elif request in self.gathering:
+            request.company.gathering.remove(request)
+        else:
+            self.queue.remove(request)
+            if request.asks:
+                self._call_from_aside()
+        if request.asks:
+            request.lease.state = "over"
+
     def _wake_of(self, request: Request, ticket: Ticket) -> None:
         assert ticket is request.ticket
         self._count_wake(request)
@@ -147,10 +258,7 @@ class PlainHub(Follower):
     def withdraw(self, request: Request) -> None:
         if request.live:
             if request.state == "queued":
-                if request in self.gathering:
-                    request.company.gathering.remove(request)
-                else:
-                    self.queue.remove(request)
+                self._leave_line(request)
             self._end(request, "cancelled", None, "cancelled")
         self._follow(self.dispatcher.withdraw(request.ticket))
         if any(request in place.held.values() for place in self.places) and not request.cleanable:
@@ -174,9 +282,11 @@ class PlainHub(Follower):
 
     def expire(self) -> None:
         """Those that no worker has taken in time wait no longer."""
-        for request in [*self.queue, *self.gathering]:
+        waiting = [*self.queue, *self.gathering, *self.aside, *self.waiting_on_leases]
+        # One that goes may bring back one that stood aside, so the order counts: by when they give up.
+        for request in sorted(waiting, key=lambda request: (request.give_up_at, request.number)):
             if request.give_up_at <= self.now:
-                (self.queue if request in self.queue else request.company.gathering).remove(request)
+                self._leave_line(request)
                 self._end(request, "expired", None, "expired")
         self._follow(self.dispatcher.expire(self.now))
 
@@ -394,7 +504,9 @@ class PlainHub(Follower):
                 continue
             request.kills += begun in (None, link_id) and not together  # what began before it had an answer that waited
             again = request.tried < request.terms.retries and request.kills < 2 and not request.came
-            if not request.begun and not request.came_back:
+            if request.lease is not None:
+                self._end(request, "lost", Lost(death, request.begun), "lost")
+            elif not request.begun and not request.came_back:
                 request.came_back = True
                 self._back_to_the_queue(request)
             elif again:
@@ -405,6 +517,11 @@ class PlainHub(Follower):
             else:
                 lost = Lost(death, request.begun, request.deaths, request.kills >= 2)
                 self._end(request, "lost", lost, "lost")
+        if (lease := place.lease) is not None:
+            for request in lease.line:
+                self._end(request, "lost", Lost(death, may_have_run=False), "lost")
+            lease.death = death
+            self._lease_ends(lease, "broken")
         self._follow(self.dispatcher.lost(place.seat, read, death))
         self._ask_for_another(place)
 
@@ -433,10 +550,28 @@ class PlainHub(Follower):
 
     # ---- the verbs: the hub
 
+    def drain(self) -> None:
+        """Those that ask for a lease are refused, since they could ask for nothing on it."""
+        if self.draining or self.closed:
+            return
+        self.draining = True
+        for request in [request for request in self.queue + self.aside if request.asks]:
+            self._leave_line(request)
+            self._end(request, "refused", None, "refused")
+        self._follow(self.dispatcher.drain())
+
     def close(self) -> None:
         if self.closed:
             return
         self.closed = True
+        asking = [request for request in self.queue + self.aside if request.asks]
+        for lease in self.held_leases + [request.lease for request in asking]:
+            lease.state = "over"
+            lease.line.clear()
+            if lease.place is not None:
+                lease.place.lease = None
+                self.leases.remove(lease)
+        self.aside.clear()
         self.queue.clear()
         for company in self.companies:
             company.gathering.clear()
