@@ -43,6 +43,8 @@ class Channel:
 
     __slots__ = ("_awake_below", "_pace", "_piece", "_poll", "_reader", "_received", "fd")
 
+    holds_back = True  # what follows at once may leave together, if need be by a thread of its own
+
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._reader = FrameReader(TO_WORKER)

@@ -92,7 +92,7 @@ class Interrupter:
             raise Interrupted
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if not self.running or not self.running <= self._page.target <= self.last or _must_not_be_cut(frame):
+        if not self.running or not self.running <= self._page.target <= self.last or must_not_be_cut(frame):
             return
         if interrupts.depth:
             interrupts.pending = True
@@ -106,7 +106,7 @@ class Interrupter:
             sys.__unraisablehook__(unraisable)
 
 
-def _must_not_be_cut(frame: FrameType | None) -> bool:
+def must_not_be_cut(frame: FrameType | None) -> bool:
     while frame is not None:
         code = frame.f_code
         if code.co_name == "__del__" or code.co_filename == "<frozen importlib._bootstrap>":

@@ -39,7 +39,7 @@ from . import lifeline
 from .batch import Batcher
 from .build import Unfit, build
 from .ear import Ear
-from .health import replace, wait_well
+from .health import Process, replace, wait_well
 from .hooks import open_model
 from .inbox import Channel, DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
@@ -105,16 +105,30 @@ def serve(
             channel.stay_awake(pace, setup["awake_below"])
     ear = Ear(setup, arguments)
     voice = Voice(setup, results)
+    recipe = Recipe(setup["recipe"])
+    recipe.install()
+    live(recipe, channel, inbox, interrupter, ear, voice, pace, Process())
+
+
+def live(
+    recipe: Recipe,
+    channel: Channel,
+    inbox: DirectInbox | InBandInbox,
+    interrupter: Interrupter,
+    ear: Ear,
+    voice: Voice,
+    pace: Pace,
+    process: Process,
+) -> None:
+    """What is the same wherever a worker lives: build the model, answer requests until the hub says LEAVE, close the model."""
     try:
-        recipe = Recipe(setup["recipe"])
-        recipe.install()
         hooks, about = open_model(build(recipe))
     except Unfit as unfit:
         channel.send(UNFIT, 0, plain.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return
     told = {**about, "hooks": hooks.found, "sees_arguments": ear.sees_arguments}
     channel.send(READY, 0, plain.dumps(told))
-    Service(hooks, about["methods"], channel, inbox, interrupter, ear, voice, pace).run()
+    Service(hooks, about["methods"], channel, inbox, interrupter, ear, voice, pace, process).run()
     hooks.leave()
 
 
@@ -134,6 +148,7 @@ class Service:
         ear: Ear,
         voice: Voice,
         pace: Pace,
+        process: Process,
     ) -> None:
         self._hooks = hooks
         self._model = model = hooks.model
@@ -149,14 +164,15 @@ class Service:
         self._voice = voice
         self._pace = pace
         self._body = b""
-        self._process = os.getpid()
+        self._process = process
+        self._pid = os.getpid()
         here.ask = self._ask
 
     def run(self) -> None:
         """Answer requests until the hub says LEAVE."""
         while True:
             if self._hooks.healthy is not None:
-                wait_well(self._inbox, self._hooks.healthy, self._hooks.interval)
+                wait_well(self._inbox, self._hooks.healthy, self._hooks.interval, self._process)
             kind, link_id, self._body = self._inbox.receive()
             if kind not in REQUESTS:
                 if kind == LEAVE:
@@ -247,7 +263,7 @@ class Service:
 
     def _ask(self) -> float:
         """When the time of the running call's caller is over. The model has asked: nothing here may be interrupted."""
-        if os.getpid() != self._process:
+        if os.getpid() != self._pid:
             return math.inf  # a fork of the model's, which must not read what is the worker's
         running, self._interrupter.running = self._interrupter.running, 0
         try:
@@ -271,4 +287,4 @@ class Service:
         try:
             repair()
         except BaseException as exc:  # noqa: BLE001 - whatever it is, the model asked to be replaced
-            replace(exc)
+            replace(self._process, exc)

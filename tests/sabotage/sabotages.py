@@ -202,8 +202,8 @@ TWENTY = (
         (
             Edit(
                 INTERRUPT,
-                "if not self.running or not self.running <= self._page.target <= self.last or _must_not_be_cut(frame):",
-                "if not self.running or _must_not_be_cut(frame):",
+                "if not self.running or not self.running <= self._page.target <= self.last or must_not_be_cut(frame):",
+                "if not self.running or must_not_be_cut(frame):",
             ),
             Edit(
                 INTERRUPT,
