@@ -1,0 +1,112 @@
+"""How a call that runs in a thread is interrupted: without a signal, which only a main thread can have.
+
+Knows the interpreter's own means, an exception that it raises in another thread between two bytecodes. Promises what the process's
+interrupter does: one call is interrupted once, and no code but the model's; not in an import, a `__del__` or a shield. What it cannot
+do is to wake a call that waits in C.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from _thread import get_ident
+from typing import TYPE_CHECKING, Any
+
+from gibbs import Interrupted
+
+from .._model import _Interrupts, interrupts
+from .._worker.interrupt import Interrupter, must_not_be_cut
+
+if TYPE_CHECKING:
+    from .._wire.page import Page
+
+
+class Killed(BaseException):
+    """Raised in a thread whose worker has ended, where a process would not go on."""
+
+
+class ThreadInterrupter(Interrupter):
+    """Interrupts one thread.
+
+    Whether an interrupt may come is looked at by who sends it, under `_lock`, without which nothing that this depends on changes; and
+    what has not come when the call is over is called off. The interpreter raises it before the thread runs on, so the frame that is
+    looked at is the one that is hit.
+    """
+
+    __slots__ = ("_builds", "_is_over", "_lock", "own")
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(page)
+        self.own = _Interrupts()  # what interrupts and shields of this thread tell each other
+        self._lock = threading.RLock()
+        self._builds = True  # the model is being built, which may be cut by the end of its worker only
+        self._is_over = False
+
+    def install(self) -> None:
+        interrupts.thread = get_ident()
+        interrupts.deliver = self.check
+        interrupts.is_unwanted = self.is_over
+
+    def built(self) -> None:
+        """The model's code does not run any more, until it is called."""
+        with self._lock:
+            self._builds = False
+            self._call_off()
+
+    def begin(self, link_id: int, last: int | None = None) -> None:
+        with self._lock:
+            super().begin(link_id, last)
+
+    def end(self) -> None:
+        with self._lock:
+            super().end()
+            self._call_off()
+
+    def pause(self) -> None:
+        with self._lock:
+            super().pause()
+            self._call_off()
+
+    def resume(self) -> None:
+        with self._lock:
+            super().resume()
+
+    def check(self) -> None:
+        with self._lock:
+            super().check()
+
+    def strike(self) -> None:
+        """The hub's signal."""
+        with self._lock:
+            if not self.running or not self.running <= self._page.target <= self.last:
+                return
+            if self.own.depth:
+                self.own.pending = True
+            elif not must_not_be_cut(sys._current_frames().get(self.own.thread)):  # noqa: SLF001 - there is no other way
+                self.running = 0
+                self.fired = True
+                _raise_in(self.own.thread, Interrupted)
+
+    def kill(self) -> None:
+        """The worker has ended: cut what the model does."""
+        with self._lock:
+            if (self.armed or self._builds) and not self._is_over and self.own.thread:
+                self.running = 0
+                _raise_in(self.own.thread, Killed)
+
+    def retire(self) -> None:
+        """The thread is about to end: nothing comes any more."""
+        with self._lock:
+            self._is_over = True
+            self._call_off()
+
+    def _call_off(self) -> None:
+        _raise_in(get_ident(), None)
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Let the interpreter raise it there, soon; None: what has not been raised yet shall not be."""
+    import ctypes
+
+    what: Any = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
