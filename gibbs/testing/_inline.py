@@ -71,7 +71,7 @@ def open_inline_hub(
     - An interrupt comes between two lines of the model, and does not wake it where it waits in C (`time.sleep`, a lock).
     - A worker that is killed, by the hub or by `crash`, is gone for the hub at once, and another takes its place. Its thread is cut
       between two lines, so that `finally` blocks run; in C it goes on until that returns.
-    - `os._exit`, and a fault in native code, end the test itself. A `healthy()` that does not return is not noticed.
+    - `os._exit`, and a fault in native code, end the test itself.
     - A thread that the model starts is in no worker: there `gibbs.cancelled()` is False.
     - Classes and modules are there once: what one model changes in them, all see.
 

@@ -33,13 +33,13 @@ class ThreadInterrupter(Interrupter):
     looked at is the one that is hit.
     """
 
-    __slots__ = ("_builds", "_is_over", "_lock", "own")
+    __slots__ = ("_is_over", "_lock", "_may_be_cut", "own")
 
     def __init__(self, page: Page) -> None:
         super().__init__(page)
         self.own = _Interrupts()  # what interrupts and shields of this thread tell each other
         self._lock = threading.RLock()
-        self._builds = True  # the model is being built, which may be cut by the end of its worker only
+        self._may_be_cut = True  # the model's code runs, and in no request: it is being built, or asked for its health
         self._is_over = False
 
     def install(self) -> None:
@@ -47,10 +47,15 @@ class ThreadInterrupter(Interrupter):
         interrupts.deliver = self.check
         interrupts.is_unwanted = self.is_over
 
-    def built(self) -> None:
-        """The model's code does not run any more, until it is called."""
+    def may_be_cut(self) -> None:
+        """From here on the model's code runs in no request, and may be cut by the end of its worker only."""
         with self._lock:
-            self._builds = False
+            self._may_be_cut = True
+
+    def must_not_be_cut(self) -> None:
+        """That is over."""
+        with self._lock:
+            self._may_be_cut = False
             self._call_off()
 
     def begin(self, link_id: int, last: int | None = None) -> None:
@@ -90,7 +95,7 @@ class ThreadInterrupter(Interrupter):
     def kill(self) -> None:
         """The worker has ended: cut what the model does."""
         with self._lock:
-            if (self.armed or self._builds) and not self._is_over and self.own.thread:
+            if (self.armed or self._may_be_cut) and not self._is_over and self.own.thread:
                 self.running = 0
                 _raise_in(self.own.thread, Killed)
 

@@ -215,7 +215,7 @@ class _Channel(Channel):
 
     def send(self, kind: int, link_id: int, body: bytes = b"") -> None:
         if kind in (READY, UNFIT):
-            self._worker.interrupter.built()
+            self._worker.interrupter.must_not_be_cut()
         super().send(kind, link_id, body)
 
     def _write(self, data: bytes) -> None:
@@ -263,7 +263,9 @@ class _Claims(Claims):
 class _Process(Process):
     """What ends with its worker, and nothing else."""
 
-    __slots__ = ("_worker",)
+    __slots__ = ("_watchdog", "_worker")
+
+    _watchdog: threading.Timer
 
     def __init__(self, worker: ThreadWorker) -> None:
         self._worker = worker
@@ -272,7 +274,11 @@ class _Process(Process):
         self._worker.exit(status)
 
     def watch(self, seconds: float) -> None:
-        """A thread that does not come back cannot be ended."""
+        self._worker.interrupter.may_be_cut()
+        self._watchdog = threading.Timer(seconds, self._worker.die, [Ending(how="exited", code=1)])
+        self._watchdog.daemon = True
+        self._watchdog.start()
 
     def trust(self) -> None:
-        """Nothing was watched."""
+        self._watchdog.cancel()
+        self._worker.interrupter.must_not_be_cut()

@@ -9,16 +9,20 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import anyio
+import psutil
 import pytest
 
 import gibbs
 from gibbs.testing import InBand, InlineLauncher, crash, open_inline_hub
 from gibbs.testing._thread_interrupter import Killed
 from gibbs.testing._thread_worker import ThreadWorker
+from tests.end_to_end.inline import FILES, NOT_INLINE
 
 WATCHDOG = 30.0
+END_TO_END = Path(__file__).parents[1] / "end_to_end"
 
 
 class Model:
@@ -129,15 +133,15 @@ async def cancelled_once(request, began):
 # ------------------------------------------------------------------------------------------------------- what it is made of
 
 
-async def test_the_model_is_in_this_process_and_each_in_a_thread_of_its_own(take_inventory):
-    before = take_inventory()
+async def test_the_model_is_in_this_process_and_each_in_a_thread_of_its_own():
+    before = psutil.Process().children()
     async with open_inline_hub(Model, workers=2) as hub:
         where = hub.method(Model.where)
         found = {await where.request() for _ in range(20)}
         found |= {await hub.using(key=key).method(Model.where).request() for key in "abcdefgh"}
         assert {pid for pid, _ in found} == {os.getpid()}
         assert len({thread for _, thread in found} - {threading.get_ident()}) == 2
-        assert take_inventory().pids - before.pids == set()
+        assert psutil.Process().children() == before
 
 
 async def test_what_a_test_patches_is_patched_for_the_model(monkeypatch):
@@ -193,6 +197,11 @@ async def test_each_call_knows_the_time_of_its_own_caller():
         with anyio.fail_after(WATCHDOG):
             assert 0 < await left.request() <= WATCHDOG
         assert await left.request() == math.inf
+
+
+def test_what_is_left_out_of_the_contract_is_a_test_of_it():
+    tests = "".join((END_TO_END / name).read_text() for name in FILES)
+    assert [key for key in NOT_INLINE if f"def {key.partition('[')[0]}(" not in tests] == []
 
 
 async def test_a_launcher_of_it_is_a_launcher():
