@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import threading
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from gibbs import Interrupted
 
@@ -33,13 +34,14 @@ class ThreadInterrupter(Interrupter):
     looked at is the one that is hit.
     """
 
-    __slots__ = ("_is_over", "_lock", "_may_be_cut", "own")
+    __slots__ = ("_is_over", "_lock", "_may_be_cut", "_was_sent", "own")
 
     def __init__(self, page: Page) -> None:
         super().__init__(page)
         self.own = _Interrupts()  # what interrupts and shields of this thread tell each other
         self._lock = threading.RLock()
         self._may_be_cut = True  # the model's code runs, and in no request: it is being built, or asked for its health
+        self._was_sent = False
         self._is_over = False
 
     def install(self) -> None:
@@ -90,14 +92,14 @@ class ThreadInterrupter(Interrupter):
             elif not must_not_be_cut(sys._current_frames().get(self.own.thread)):  # noqa: SLF001 - there is no other way
                 self.running = 0
                 self.fired = True
-                _raise_in(self.own.thread, Interrupted)
+                self._send(Interrupted)
 
     def kill(self) -> None:
         """The worker has ended: cut what the model does."""
         with self._lock:
             if (self.armed or self._may_be_cut) and not self._is_over and self.own.thread:
                 self.running = 0
-                _raise_in(self.own.thread, Killed)
+                self._send(Killed)
 
     def retire(self) -> None:
         """The thread is about to end: nothing comes any more."""
@@ -105,13 +107,30 @@ class ThreadInterrupter(Interrupter):
             self._is_over = True
             self._call_off()
 
+    def _send(self, kind: type[BaseException]) -> None:
+        self._was_sent = True
+        _raise_in(self.own.thread, kind)
+
     def _call_off(self) -> None:
-        _raise_in(get_ident(), None)
+        """What was sent and has not come shall not come any more.
+
+        The interpreter can be told so, but then it looks for it at every step from then on, and in a traced function for ever (3.11). So
+        something else takes its place, and comes here.
+        """
+        if self._was_sent:
+            self._was_sent = False
+            with suppress(_Instead):
+                _raise_in(get_ident(), _Instead)
+                for _ in range(100):  # it comes by the first of them
+                    pass
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Let the interpreter raise it there, soon; None: what has not been raised yet shall not be."""
+class _Instead(BaseException):
+    """Nobody sees it."""
+
+
+def _raise_in(thread: int, kind: type[BaseException]) -> None:
+    """Let the interpreter raise it there, soon, and instead of what has not been raised yet."""
     import ctypes
 
-    what: Any = None if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))

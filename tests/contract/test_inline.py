@@ -387,6 +387,26 @@ async def test_a_thousand_cancels_at_any_moment_hit_nobody_else(caplog):
         assert hub.statistics().restarts == 0
 
 
+def call_something():
+    return 1
+
+
+def test_after_many_interrupts_a_traced_function_returns():
+    async def main():
+        async with open_inline_hub(Model, workers=2, cancel_grace=WATCHDOG) as hub:
+            for number in range(30):
+                with anyio.move_on_after(number % 10 * 0.0002):
+                    await hub.method(Model.loops).request("began")
+            await hub.request(1)
+
+    anyio.run(main)
+    sys.settrace(lambda *_: None)
+    try:
+        assert call_something() == 1
+    finally:
+        sys.settrace(None)
+
+
 # ------------------------------------------------------------------------------------------------------------ a mock clock
 
 
