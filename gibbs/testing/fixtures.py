@@ -39,6 +39,8 @@ def no_orphans() -> Iterator[None]:
 
     Example:
         ```python
+        import pytest
+
         pytestmark = pytest.mark.usefixtures("no_orphans")
         ```
     """
