@@ -91,7 +91,7 @@ class MemoryProcess:
         self.interrupts: int = 0
         self.kills: int = 0
         self.immortal = False
-        self.hung = False
+        self.hung: bool = False
         self.ending: Ending | None = None
         self._hub_says = hub_says
         self._ends = (hub_says, hub_hears)

@@ -139,12 +139,11 @@ class ThreadWorker:
 
     def _wait_while(self, held_up: Callable[[], bool], seconds: float | None = None) -> bool:
         def may_go_on() -> bool:
-            return self.ending is not None or not held_up()
+            self.idle = self.ending is None and held_up()  # each time that it is woken
+            return not self.idle
 
-        if not may_go_on():
-            self.idle = True
-            self._changed.wait_for(may_go_on, seconds)
-            self.idle = False
+        self._changed.wait_for(may_go_on, seconds)
+        self.idle = False
         if self.ending is not None:
             raise Killed
         return not held_up()
