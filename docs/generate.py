@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for what tests know
 DOCS = ROOT / "docs"
-MODULES = ["gibbs", "gibbs.abc", "gibbs.testing", "gibbs.worker", "gibbs.contrib.starlette"]
+MODULES = [
+    "gibbs",
+    "gibbs.abc",
+    "gibbs.testing",
+    "gibbs.testing.strategies",
+    "gibbs.testing.fixtures",
+    "gibbs.worker",
+    "gibbs.contrib.starlette",
+]
 PART = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -27,6 +27,7 @@ NAV = {
         "In Starlette and FastAPI": "web.md",
         "Deploying": "deploying.md",
         "Testing an app": "testing.md",
+        "Property-testing": "property_testing.md",
         "Cancelling": "cancelling.md",
         "Streams": "streams.md",
         "Batches": "batches.md",

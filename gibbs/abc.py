@@ -79,7 +79,10 @@ class SideChannel(Protocol):
 
 
 class WorkerProcess(Protocol):
-    """One launched process, as the hub sees it. It may have a `device`: a str, which the model is told, or None."""
+    """One launched process, as the hub sees it.
+
+    It may have a `device`: a str, which the model is told, or None; and `hang()` and `go_on()`, which `gibbs.testing.hang` calls.
+    """
 
     @property
     def stream(self) -> ByteStream:

@@ -279,6 +279,8 @@ def culprit(frame: types.FrameType | None, library: str | None) -> str | None:
             return None  # a test's own code, also one that the library calls; an import
         if name.endswith(("logging/__init__.py", "_parent/output.py")) and function in ("emit", "to_stderr"):
             return None  # where a program's log and its standard error go is the program's affair
+        if name.endswith("threading.py") and function == "start":
+            return None  # until the new thread runs: for each worker that is one
         if name.endswith("linecache.py"):
             return None  # a traceback as text quotes its sources, as any log of it does
         if name.endswith("subprocess.py") and function in ("__init__", "_execute_child"):

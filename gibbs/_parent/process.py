@@ -168,6 +168,18 @@ class LocalProcess:
         if self._ending is None:
             self._watch.kill()
 
+    def hang(self) -> None:
+        """For `gibbs.testing.hang`: it does nothing any more, until it is let `go_on`, or killed."""
+        self._watch.stop()
+
+    def go_on(self) -> None:
+        self._watch.go_on()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it does nothing by now."""
+        return self._watch.is_stopped
+
     def _cut_lifeline(self) -> None:
         lifeline, self._lifeline = self._lifeline, -1
         if lifeline >= 0:

@@ -92,6 +92,24 @@ class Watch:
         with suppress(OSError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def stop(self) -> None:
+        """SIGSTOP: it does nothing until it is let `go_on`, or killed."""
+        with suppress(OSError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        with suppress(OSError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it has come to a stop, which takes the kernel a moment."""
+        try:
+            return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None
+        except OSError:
+            return False
+
     def _kill_what_it_left(self) -> None:
         """SIGKILL to the group of a process that others have reaped.
 

@@ -66,6 +66,20 @@ class Watch:
             with suppress(OSError):
                 os.killpg(self._pid, signal.SIGKILL)
 
+    def stop(self) -> None:
+        """SIGSTOP, while the process is not reaped."""
+        if self.look() is None:
+            with suppress(OSError):
+                os.kill(self._pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT, in the same way."""
+        if self.look() is None:
+            with suppress(OSError):
+                os.kill(self._pid, signal.SIGCONT)
+
+    is_stopped = True  # nobody tells without reaping
+
     def close(self) -> None:
         """Nothing to free."""
 

@@ -1,11 +1,12 @@
 """Context variables as both sides know them: the same variable is the same object again, whatever module it lives in.
 
 Knows names and modules, and no value of any variable. A variable that an importable module has is found there; one of `__main__`, or of a
-function, is made anew where it arrives, once: its name and a number that is its own in the sender's process tell it from others.
+function, is made anew where it arrives, once: its name, and a number that is its own in the process that it is of, tell it from others.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from contextvars import ContextVar
     from typing import Any
 
-_made: dict[tuple[str, int], ContextVar[Any]] = {}  # those of `made` that arrived in this process
+# Those that went or came so, by the name, the process that they are of, and their number there.
+_known: dict[tuple[str, int, int], ContextVar[Any]] = {}
 
 
 def parts_of(variable: ContextVar[Any]) -> tuple[Callable[..., ContextVar[Any]], tuple[Any, ...]]:
@@ -35,7 +37,9 @@ def parts_of(variable: ContextVar[Any]) -> tuple[Callable[..., ContextVar[Any]],
         default = (Context().run(variable.get),)  # in an empty context there is nothing else
     except LookupError:
         pass
-    return made, (variable.name, id(variable), *default)
+    key = next((key for key, one in _known.items() if one is variable), (variable.name, os.getpid(), id(variable)))
+    _known[key] = variable
+    return made, (*key, *default)
 
 
 def found(module_name: str, name: str) -> ContextVar[Any]:
@@ -46,12 +50,12 @@ def found(module_name: str, name: str) -> ContextVar[Any]:
     return variable
 
 
-def made(name: str, number: int, *default: Any) -> ContextVar[Any]:
-    """The one that came for this number before, or a new one."""
-    known = _made.get((name, number))
+def made(name: str, process: int, number: int, *default: Any) -> ContextVar[Any]:
+    """The one that it is here, or the one that came for it before, or a new one."""
+    known = _known.get((name, process, number))
     if known is None:
         from contextvars import ContextVar
 
         known = ContextVar(name, default=default[0]) if default else ContextVar(name)
-        _made[name, number] = known
+        _known[name, process, number] = known
     return known

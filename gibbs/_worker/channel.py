@@ -44,12 +44,13 @@ class Channel:
         "_poll",
         "_reader",
         "_received",
-        "_room",
         "_since",
         "_together",
         "_writing",
         "fd",
     )
+
+    holds_back = True  # what follows at once may leave together, if need be by a thread of its own
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -63,8 +64,6 @@ class Channel:
         self._together: list[bytes] = []  # what is to be written in a moment, before anything else
         self._since = 0  # when the first of it came
         self._later = Later(self.flush, _LATE)
-        self._room = poll()
-        self._room.register(fd, POLLOUT)
 
     def stay_awake(self, pace: Pace, below: float) -> None:
         """From now on look for the next message for a moment before going to sleep, while a request takes less than so long."""
@@ -118,7 +117,7 @@ class Channel:
 
     def send_together(self, kind: int, link_id: int, body: bytes) -> None:
         """Write one message, now or in a moment together with those that follow: now, if nothing is here that could bring one."""
-        if len(body) >= _SMALL:
+        if len(body) >= _SMALL or not self.holds_back:
             self.send(kind, link_id, body)
             return
         with self._writing:
@@ -152,7 +151,7 @@ class Channel:
         if not self._writing.acquire(blocking=False):
             return False
         try:
-            if not self._room.poll(0) or len(body) >= _SMALL:  # there is room for so much, in a socket
+            if len(body) >= _SMALL or not self._has_room():
                 return False
             self._send(kind, link_id, body)
         finally:
@@ -160,6 +159,12 @@ class Channel:
         if self._aside:
             self._send_aside()
         return True
+
+    def _has_room(self) -> bool:
+        """Whether something small could be written without waiting."""
+        room = poll()
+        room.register(self.fd, POLLOUT)
+        return bool(room.poll(0))
 
     def send_from_anywhere(self, kind: int, link_id: int, body: bytes) -> None:
         """Write one message, also in the midst of another: a `__del__` may run there. Then it is written behind that one."""

@@ -84,14 +84,18 @@ class Interrupter:
 
         A call that does nothing else but wait in here would never be met by a signal.
         """
-        running, self.running = self.running, 0
+        running = self._suspend()
         try:
             result = act()
         finally:
             self.running = running
-        if not interrupts.depth and self.is_over() and not _must_not_be_cut(sys._getframe()):  # noqa: SLF001 - as a signal has it
+        if not interrupts.depth and self.is_over() and not must_not_be_cut(sys._getframe()):  # noqa: SLF001 - as a signal has it
             self.check()
         return result
+
+    def _suspend(self) -> int:
+        running, self.running = self.running, 0
+        return running
 
     def is_unwanted(self, link_id: int) -> bool:
         """Whether the hub has aimed at this request."""
@@ -110,7 +114,7 @@ class Interrupter:
             raise Interrupted
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if not self.running or not self.running <= self._page.target <= self.last or _must_not_be_cut(frame):
+        if not self.running or not self.running <= self._page.target <= self.last or must_not_be_cut(frame):
             return
         if interrupts.depth:
             interrupts.pending = True
@@ -124,7 +128,7 @@ class Interrupter:
             sys.__unraisablehook__(unraisable)
 
 
-def _must_not_be_cut(frame: FrameType | None) -> bool:
+def must_not_be_cut(frame: FrameType | None) -> bool:
     while frame is not None:
         code = frame.f_code
         if code.co_name == "__del__" or code.co_filename == "<frozen importlib._bootstrap>":

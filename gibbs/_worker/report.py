@@ -94,13 +94,15 @@ class Reporter:
             self._complain(exc)
             return
         self._last = link_id, body
-        if not self._tell_now():
+        if not self._tell_now() and self._channel.holds_back:
             self._later.ask()
 
     def _tell_now(self) -> bool:
         """Whether nobody was in the way, and not too much was told just before."""
         now = perf_counter_ns()
-        if self._spent_until > now + _ALLOWANCE - _EACH or not self._lock.acquire(blocking=False):
+        if (self._spent_until > now + _ALLOWANCE - _EACH and self._channel.holds_back) or not self._lock.acquire(
+            blocking=False
+        ):
             return False
         try:
             self._spent_until = max(self._spent_until, now) + _EACH

@@ -1,67 +1,35 @@
 """The worker's life: receive the recipe, build the model, answer requests one at a time, leave.
 
-The road of a request on this side is `Service.answer`: mark begun, open the arguments, call the model, close the result. It
-must never know about seats, queues or hubs. Promises that every CALL is answered by exactly one ANSWER, FAILURE, TOO_LARGE or
-SKIPPED, unless this process dies; and that nothing but the model's own call may be interrupted.
+Knows what a process is made of: descriptors, signals, its parent. `live` is the part that is the same where a worker is a thread; the road
+of a request is the service's.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from time import monotonic, perf_counter_ns
 
-from .._model import CurrentWorker, Interrupted, here
+from .._model import CurrentWorker, here
 from .._wire import payload, plain
 from .._wire.claims import Claims
-from .._wire.letter import loads
 from .._wire.messages import (
-    ANSWER,
-    ASKS,
-    BATCH,
-    CALL_OF_MANY,
-    DEADLINE,
-    FAILURE,
-    FREED_RESULT,
-    LEAVE,
     READY,
-    REQUESTS,
-    SECONDS,
     SETUP,
-    SKIPPED,
-    STREAM,
-    TO_STREAM,
-    TRACK,
     UNFIT,
 )
 from .._wire.page import map_page, private_page
 from .._wire.recipe import Recipe
-from .._wire.verbs import GENERATOR, PLAIN, refusal
 from . import lifeline
-from .batch import Batcher
 from .build import Unfit, build
 from .channel import Channel
-from .context import Contexts, GeneratorIn
 from .ear import Ear
-from .health import replace, wait_well
+from .health import Process
 from .hooks import open_model
 from .inbox import DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
 from .logs import send_logs
 from .pace import Pace
-from .report import Reporter
-from .stream import Streamer
-from .traces import without_our_frames
+from .service import Service
 from .voice import Voice
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from contextvars import ContextVar
-    from typing import Any
-
-    from .hooks import Hooks
-
-_DEADLINES = frozenset({DEADLINE})
 
 
 def serve(
@@ -114,9 +82,23 @@ def serve(
         send_logs(channel, interrupter, *setup["logs"])
     ear = Ear(setup, arguments)
     voice = Voice(setup, results)
+    recipe = Recipe(setup["recipe"])
+    recipe.install()
+    live(recipe, channel, inbox, interrupter, ear, voice, pace, Process())
+
+
+def live(
+    recipe: Recipe,
+    channel: Channel,
+    inbox: DirectInbox | InBandInbox,
+    interrupter: Interrupter,
+    ear: Ear,
+    voice: Voice,
+    pace: Pace,
+    process: Process,
+) -> None:
+    """What is the same wherever a worker lives: build the model, answer requests until the hub says LEAVE, close the model."""
     try:
-        recipe = Recipe(setup["recipe"])
-        recipe.install()
         model, variables = build(recipe)
         hooks, about = open_model(model)
     except Unfit as unfit:
@@ -124,176 +106,5 @@ def serve(
         return
     told = {**about, "hooks": hooks.found, "sees_arguments": ear.sees_arguments}
     channel.send(READY, 0, plain.dumps(told))
-    Service(hooks, about["methods"], variables, channel, inbox, interrupter, ear, voice, pace).run()
+    Service(hooks, about["methods"], variables, channel, inbox, interrupter, ear, voice, pace, process).run()
     hooks.leave()
-
-
-class Service:
-    """A model and the channel that it answers on.
-
-    Invariant: `_body` is what came with the request that is being answered, until it is opened; nobody else keeps it.
-    """
-
-    def __init__(
-        self,
-        hooks: Hooks,
-        methods: dict[str, str],
-        variables: tuple[ContextVar[Any], ...],
-        channel: Channel,
-        inbox: DirectInbox | InBandInbox,
-        interrupter: Interrupter,
-        ear: Ear,
-        voice: Voice,
-        pace: Pace,
-    ) -> None:
-        self._hooks = hooks
-        self._model = model = hooks.model
-        self._contexts = Contexts(variables)
-        self._deadline = (0, 0.0)  # a request, and when its caller's time is over
-        # Refused in the caller too, but for requests that came before the first worker was ready.
-        self._odd = {name: kind for name, kind in methods.items() if kind != PLAIN}
-        self._streamer = Streamer(channel, inbox, interrupter, voice)
-        self._reporter = Reporter(channel, interrupter, voice.word)
-        self._batcher = Batcher(model, inbox, interrupter, ear, voice, self._after_interrupt)
-        self._channel = channel
-        self._inbox = inbox
-        self._interrupter = interrupter
-        self._ear = ear
-        self._voice = voice
-        self._pace = pace
-        self._body = b""
-        self._process = os.getpid()
-        here.ask = self._ask
-
-    def run(self) -> None:
-        """Answer requests until the hub says LEAVE."""
-        while True:
-            if self._hooks.healthy is not None:
-                wait_well(self._inbox, self._hooks.healthy, self._hooks.interval)
-            kind, link_id, self._body = self._inbox.receive()
-            if kind not in REQUESTS:
-                self._channel.flush()
-                if kind == LEAVE:
-                    return
-                if kind == FREED_RESULT:
-                    self._voice.freed(link_id)
-                elif kind == DEADLINE:
-                    (left,) = SECONDS.unpack(self._body)
-                    self._deadline = link_id, monotonic() + left
-                elif kind == BATCH:
-                    self._run_batch(int.from_bytes(self._body, "little"))
-                elif kind not in TO_STREAM:  # that stream is over
-                    raise RuntimeError(f"message {kind} makes no sense between two requests")
-                continue
-            began = perf_counter_ns()
-            answer = self.answer(kind, link_id)
-            if answer[0] != SKIPPED:
-                self._pace.took(perf_counter_ns() - began)
-            self._send(answer, together=kind == CALL_OF_MANY)
-
-    def _run_batch(self, count: int) -> None:
-        here.deadline = math.inf  # each of them has its own
-        began = perf_counter_ns()
-        for answer in self._batcher.answers(count):
-            self._send(answer)
-        self._pace.took(perf_counter_ns() - began)
-
-    def _send(self, answer: tuple[int, int, bytes], *, together: bool = False) -> None:
-        """Answer a request, and tell before that which arguments nobody looks at any more."""
-        if self._ear.news:
-            for one in self._ear.freed():
-                self._channel.send(*one)
-        if together:
-            self._channel.send_together(*answer)
-        else:
-            self._channel.send(*answer)
-
-    def answer(self, verb: int, link_id: int) -> tuple[int, int, bytes]:
-        """Run one request and return the message that answers it, of a stream the one that ends it."""
-        if not self._inbox.begin(link_id):
-            self._ear.skip(link_id, self._body)
-            return SKIPPED, link_id, b""
-        letter = self._ear.open(link_id, self._body)  # before it may be interrupted: what is borrowed must be known
-        self._body = b""
-        told, deadline = self._deadline
-        if told == link_id:
-            here.deadline = deadline
-        else:
-            here.deadline = math.inf if verb == STREAM else None
-        interrupter = self._interrupter
-        if verb == TRACK:
-            self._reporter.begin(link_id)
-        stage = "arguments"
-        value: Any = None
-        ending: tuple[int, int, bytes] | None = None  # of a stream, if it is not the generator's
-        error: BaseException | None = None
-        try:
-            # The inner block ends the interruptible part on every road out of it; an interrupt that comes before it has
-            # done so is caught by the outer one.
-            try:
-                interrupter.begin(link_id)
-                method, args, kwargs, *values = loads(letter)
-                del letter  # or the arguments would be there twice while the call runs
-                stage = "call"
-                if verb == STREAM or self._odd:
-                    self._check(method or "__call__", GENERATOR if verb == STREAM else PLAIN)
-                call = getattr(self._model, method) if method else self._model
-                context = self._contexts.of(*values) if values else None
-                value = call(*args, **kwargs) if context is None else context.run(call, *args, **kwargs)
-                if verb == STREAM:
-                    if context is not None:
-                        value = GeneratorIn(context, value)
-                    del args, kwargs  # the generator keeps what it needs
-                    ending = self._streamer.run(link_id, value)
-                interrupter.end()
-            except Interrupted:
-                raise
-            except BaseException as exc:  # noqa: BLE001 - the model may raise anything, SystemExit too
-                interrupter.end()
-                error = exc if stage == "arguments" else without_our_frames(exc)
-        except Interrupted as exc:
-            interrupter.end()
-            error = exc  # the model's own doing, unless it was fired
-        here.deadline = math.inf
-        if verb == TRACK:
-            self._reporter.end()
-        if interrupter.fired:
-            error = None  # for the reason below
-            self._after_interrupt()
-            return SKIPPED, link_id, b""  # whatever the model made of it: nobody waits for this request
-        if verb == STREAM and error is None:
-            return ending or (ANSWER, link_id, b"")
-        if error is not None:
-            body = self._voice.failure(error, stage)
-            # Its traceback knows this frame: together they would keep the arguments, and what is lent of them.
-            error = None
-            return FAILURE, link_id, body
-        return self._voice.result(link_id, value)
-
-    def _ask(self) -> float:
-        """When the time of the running call's caller is over. The model has asked: nothing here may be interrupted."""
-        if os.getpid() != self._process:
-            return math.inf  # a fork of the model's, which must not read what is the worker's
-        return self._interrupter.undisturbed(self._ask_hub)
-
-    def _ask_hub(self) -> float:
-        link_id = self._interrupter.armed
-        self._channel.send(ASKS, link_id)
-        (left,) = SECONDS.unpack(self._inbox.receive_about(link_id, _DEADLINES)[1])
-        return monotonic() + float(left)
-
-    def _check(self, method: str, needed: str) -> None:
-        kind = self._odd.get(method, PLAIN)
-        if kind != needed:
-            raise TypeError(f"{method!r} is {refusal(needed, kind)}")
-
-    def _after_interrupt(self) -> None:
-        """Let the model repair itself; one that cannot says so by raising, and is replaced."""
-        self._channel.flush()
-        repair = getattr(self._model, "after_interrupt", None)
-        if repair is None:
-            return
-        try:
-            repair()
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, the model asked to be replaced
-            replace(exc)

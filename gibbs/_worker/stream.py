@@ -128,12 +128,13 @@ class _Held:
 class Streamer:
     """One worker's way of running generators."""
 
-    __slots__ = ("_held", "_inbox", "_interrupter", "_voice")
+    __slots__ = ("_held", "_holds_back", "_inbox", "_interrupter", "_voice")
 
     def __init__(
         self, channel: Channel, inbox: DirectInbox | InBandInbox, interrupter: Interrupter, voice: Voice
     ) -> None:
         self._held = _Held(channel, voice.run)
+        self._holds_back = channel.holds_back
         self._inbox = inbox
         self._interrupter = interrupter
         self._voice = voice
@@ -150,7 +151,7 @@ class Streamer:
         try:
             credit = self._await_credit(link_id)
             # A part of the window at once: the reader takes one while the next is made.
-            many = credit // 2
+            many = credit // 2 if self._holds_back else 0
             last = 0
             while credit:
                 resume()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,6 +51,11 @@ class _Process:
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
         self.device = getattr(process, "device", None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("hang", "go_on", "hangs"):  # what it may have, or not
+            raise AttributeError(name)
+        return getattr(self._process, name)
 
     @property
     def stream(self) -> ByteStream:

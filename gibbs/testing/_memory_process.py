@@ -91,6 +91,7 @@ class MemoryProcess:
         self.interrupts: int = 0
         self.kills: int = 0
         self.immortal = False
+        self.hung: bool = False
         self.ending: Ending | None = None
         self._hub_says = hub_says
         self._ends = (hub_says, hub_hears)
@@ -134,6 +135,19 @@ class MemoryProcess:
         if not self.immortal:
             self.die(signal=_SIGKILL)
 
+    def hang(self) -> None:
+        """SIGSTOP: its verbs hear and say nothing."""
+        self.hung = True
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.hung = False
+        self._tell()
+
+    async def _gate(self) -> None:
+        while self.hung and self.ending is None:
+            await self._news.wait()
+
     def aim(self, link_id: int) -> None:
         """The hub writes into the page."""
         self.target = link_id
@@ -141,7 +155,7 @@ class MemoryProcess:
 
     def strike(self) -> None:
         """The hub's signal arrives."""
-        if self.running and self.running <= self.target <= self.begun:
+        if not self.hung and self.running and self.running <= self.target <= self.begun:
             self.interrupts += 1
             if self._call_scope is not None:
                 self._call_scope.cancel()
@@ -202,8 +216,10 @@ class MemoryProcess:
     async def receive(self) -> Message:
         """The next message of the hub. A hub that is gone ends the worker."""
         while True:
+            await self._gate()
             while not self._inbox:
                 await self._more()
+                await self._gate()
             message = self._inbox.popleft()
             if message.kind == DEADLINE:
                 (self.seconds_left[message.link_id],) = SECONDS.unpack(message.body)
@@ -213,6 +229,7 @@ class MemoryProcess:
     async def receive_about(self, link_id: int) -> Message:
         """The next message about a stream that runs; others wait for their turn."""
         while True:
+            await self._gate()
             for message in self._inbox:
                 if message.link_id == link_id and message.kind in TO_STREAM:
                     self._inbox.remove(message)
@@ -260,6 +277,7 @@ class MemoryProcess:
 
     async def say(self, data: bytes) -> None:
         """Write any bytes. A hub that is gone ends the worker."""
+        await self._gate()
         try:
             await self._hub_hears.send(data)
         except _GONE:

@@ -145,6 +145,12 @@ class _Process:
     def kill(self) -> None:
         self.worker.kill()
 
+    def hang(self) -> None:
+        self.worker.hang()
+
+    def go_on(self) -> None:
+        self.worker.go_on()
+
     async def aclose(self) -> None:
         self.kill()
         if not self.worker.immortal:

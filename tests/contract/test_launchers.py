@@ -1,4 +1,4 @@
-"""Every launcher passes the same check, the scripted one too: so the fake of the hub's tests is verified."""
+"""Every launcher passes the same check, the scripted and the inline one too: so what stands for processes in tests is verified."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from gibbs import LocalLauncher
 from gibbs._parent import watch_posix
 from gibbs.abc import WorkerSpec
-from gibbs.testing import InBand, ScriptedLauncher, check_launcher
+from gibbs.testing import InBand, InlineLauncher, ScriptedLauncher, check_launcher
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ from gibbs.testing import InBand, ScriptedLauncher, check_launcher
         pytest.param(ScriptedLauncher, id="scripted"),
         pytest.param(lambda: ScriptedLauncher(side=False), id="scripted-without-side"),
         pytest.param(lambda: InBand(ScriptedLauncher()), id="scripted-in-band"),
+        pytest.param(InlineLauncher, id="inline"),
     ],
 )
 async def test_a_launcher_keeps_the_contract(make):

@@ -20,10 +20,13 @@ def test_one_of_a_module_is_found_there():
 def test_one_of_a_function_is_the_same_each_time_it_comes_and_has_its_default():
     inside: ContextVar[int] = ContextVar("inside", default=3)
     without: ContextVar[int] = ContextVar("inside")
-    first, again = (payload.loads(payload.dumps([inside, without])) for _ in range(2))
-    assert first[0] is again[0] is not first[1] is again[1]
-    assert first[0].get() == 3
-    assert first[1].get("nothing") == "nothing"
+    assert payload.loads(payload.dumps([inside, without])) == [inside, without], "here they are themselves"
+    parts = [variables.parts_of(one) for one in (inside, without)]
+    made = [[make(f"{name}, elsewhere", *rest) for make, (name, *rest) in parts] for _ in range(2)]
+    assert made[0][0] is made[1][0] is not made[0][1] is made[1][1]
+    assert made[0][0].get() == 3
+    assert made[0][1].get("nothing") == "nothing"
+    assert payload.loads(payload.dumps(made[0][0])) is made[0][0], "and on its way back"
 
 
 def test_what_refers_to_one_refers_to_the_one_that_came():

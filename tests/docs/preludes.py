@@ -197,6 +197,45 @@ anyio.run(main)
 """
 )
 
+# The lines stand in the body of an inline hub.
+INLINE = (
+    MODEL
+    + """
+import pytest
+from gibbs.testing import crash, hang, open_inline_hub
+
+async def main():
+    async with open_inline_hub(Model) as hub:
+        SNIPPET
+
+anyio.run(main)
+"""
+)
+
+# The lines stand in a coroutine.
+IN_A_TEST = INLINE.replace("    async with open_inline_hub(Model) as hub:\n        SNIPPET", "    SNIPPET")
+
+# The lines are a property, of which this runs one example after the other.
+PROPERTY = """
+import anyio, pytest
+from hypothesis import given, settings
+from gibbs.testing import open_inline_hub
+from gibbs.testing.strategies import does_not_travel, travels
+
+settings.register_profile("few", max_examples=10, deadline=None)
+settings.load_profile("few")
+
+class Store:
+    def __call__(self, value): return value
+
+SNIPPET
+
+[test] = [value for name, value in globals().items() if name.startswith("test_")]
+inner = test.hypothesis.inner_test
+test.hypothesis.inner_test = lambda value: anyio.run(inner, value)
+test()
+"""
+
 # The lines belong to an app, or make one. A client asks each of its routes.
 WEB = (
     MODEL
@@ -261,7 +300,12 @@ DOCSTRINGS = {
     "gibbs.function": COROUTINE,
     "gibbs.open_hub": COROUTINE,
     "gibbs.testing.ScriptedLauncher": SCRIPTED,
+    "gibbs.testing.crash": INLINE,
+    "gibbs.testing.hang": INLINE,
+    "gibbs.testing.open_inline_hub": IN_A_TEST,
     "gibbs.testing.serve": SCRIPTED,
+    "gibbs.testing.strategies.does_not_travel": PROPERTY,
+    "gibbs.testing.strategies.travels": PROPERTY,
     "gibbs.testing.sweep": HUB.replace("import gibbs\n", "import gibbs\nfrom gibbs.testing import sweep\n"),
     "gibbs.uninterruptible": METHODS,
 }

@@ -44,6 +44,15 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PRELUDES = runpy.run_path(str(Path(__file__).with_name("preludes.py")))
 MAIN = {"README.md", "tutorial.md", "cancelling.md"}
 WATCHDOG = 50
+PUBLIC = [
+    "gibbs",
+    "gibbs.abc",
+    "gibbs.testing",
+    "gibbs.testing.strategies",
+    "gibbs.testing.fixtures",
+    "gibbs.worker",
+    "gibbs.contrib.starlette",
+]
 STARLETTE_ON_HTTPX = "ignore:Using `httpx`"  # FastAPI's test client, about itself
 
 GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
@@ -183,6 +192,20 @@ def test_the_files_of_a_page_pass_their_own_tests(page: str, options: str, tmp_p
     assert not re.search(r"failed|skipped", printed), printed
 
 
+@pytest.mark.slow
+def test_the_project_of_a_page_runs_through_nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With this Python and what it has installed, in the place of environments of nox's own."""
+    pytest.importorskip("nox")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for block in BLOCKS:
+        if block.page == "property_testing.md" and block.mark == "file":
+            (tmp_path / block.argument).write_text(block.text)
+    nox = [sys.executable, "-m", "nox", "--no-venv", "--no-install"]
+    assert {*re.findall(r"^\* (\w+)", command([*nox, "--list"], tmp_path), re.MULTILINE)} == {"tests", "properties"}
+    printed = command([*nox, "-s", "tests"], tmp_path)
+    assert re.search(r"\d+ passed", printed), printed
+
+
 @pytest.mark.parametrize("block", marked("from"))
 def test_a_passage_of_an_example_is_quoted_word_for_word(block: Block) -> None:
     assert block.text in (ROOT / block.argument).read_text(), f"{block.argument} says it differently now"
@@ -278,7 +301,7 @@ EXAMPLE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 def docstrings() -> Iterator[Any]:
     """The examples of public names, and of what they define."""
     seen = set()
-    for name in ["gibbs", "gibbs.abc", "gibbs.testing", "gibbs.worker", "gibbs.contrib.starlette"]:
+    for name in PUBLIC:
         module = importlib.import_module(name)
         for attribute in module.__all__:
             thing = getattr(module, attribute)

@@ -22,6 +22,7 @@ import pytest
 import gibbs
 from gibbs.testing import InBand
 from tests.end_to_end.callers import Call, Heard
+from tests.end_to_end.inline import FILES, needs_a_process, set_stage
 
 WATCHDOG = 20.0
 
@@ -140,14 +141,38 @@ def heard() -> Heard:
     return Heard()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What states the contract runs over threads too, but for what is listed with a reason."""
+    either = "either_launcher" in metafunc.fixturenames
+    kinds = ["direct", "in band"] if either else ["processes"]
+    if metafunc.definition.path.name in FILES:
+        kinds.append("inline")
+    if either:
+        metafunc.parametrize("either_launcher", kinds, indirect=True)
+    elif "launcher" in metafunc.fixturenames and len(kinds) > 1:
+        metafunc.parametrize("launcher", kinds, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left = [item for item in items if item.path.name in FILES and needs_a_process(item)]
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=left)
+
+
 @pytest.fixture
-def launcher(heard: Heard) -> gibbs.LocalLauncher:
+def launcher(request: pytest.FixtureRequest, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> Any:
+    if getattr(request, "param", "processes") == "inline":
+        return set_stage(heard, monkeypatch, request.module)
     return gibbs.LocalLauncher(output=heard)
 
 
-@pytest.fixture(params=["direct", "in band"])
-def either_launcher(request: pytest.FixtureRequest, launcher: gibbs.LocalLauncher) -> Any:
+@pytest.fixture
+def either_launcher(
+    request: pytest.FixtureRequest, heard: Heard, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """`launcher`, with its side channel and without: what holds for one must hold for the other."""
+    if request.param == "inline":
+        return set_stage(heard, monkeypatch, request.module)
     return launcher if request.param == "direct" else InBand(launcher)
 
 

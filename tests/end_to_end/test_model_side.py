@@ -73,9 +73,9 @@ class Asks:
                 say(folder, "stopped")
 
         thread = threading.Thread(target=work)
-        with gibbs.uninterruptible():
-            thread.start()
         try:
+            with gibbs.uninterruptible():
+                thread.start()  # which returns after it has said something: the interrupt may come with the end of this block
             thread.join()
         finally:
             thread.join()

@@ -12,7 +12,15 @@ import pytest
 gibbs = pytest.importorskip("gibbs", reason="not written yet", exc_type=ImportError)
 SOURCE = Path(gibbs.__file__ or "gibbs")
 TREE = ast.parse(SOURCE.read_text()) if SOURCE.is_file() else ast.Module([], [])
-PUBLIC_MODULES = ["gibbs", "gibbs.abc", "gibbs.worker", "gibbs.testing", "gibbs.contrib.starlette"]
+PUBLIC_MODULES = [
+    "gibbs",
+    "gibbs.abc",
+    "gibbs.worker",
+    "gibbs.testing",
+    "gibbs.testing.strategies",
+    "gibbs.testing.fixtures",
+    "gibbs.contrib.starlette",
+]
 
 
 def checkers_block() -> dict[str, str]:

@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_wire": set(),
     "_core": set(),
     "_worker": {"_wire", "_model", "_batched"},
-    "worker": {"_worker", "_wire", "_model", "_batched"},  # the only one that knows _worker
+    "worker": {"_worker", "_wire", "_model", "_batched"},  # the door
     "_options": {"_batched", "_core", "abc", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
     "_context": {"_options", "_wire"},
@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_stream",
         "abc",
     },  # names, lazily
-    "testing": {"gibbs", "abc", "_batched", "_wire"},  # the scripted launcher speaks the wire
+    "testing": {"gibbs", "abc", "_batched", "_model", "_wire", "_worker"},  # speaks the wire; its threads are workers
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
     "__main__": {"gibbs", "_parent", "_wire"},  # as a user would; and what the platform offers
 }

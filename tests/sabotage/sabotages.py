@@ -26,7 +26,7 @@ from tests.sabotage.parts import (
     QUEUE,
     REAL_CANCELLING,
     SEAT,
-    SERVE,
+    SERVICE,
     SUPERVISOR,
     WORKER,
     Edit,
@@ -82,7 +82,7 @@ TWENTY = (
         "one customer could be shown another one's data; the hub must see it and end the worker instead",
         (
             Edit(
-                SERVE,
+                SERVICE,
                 "self._channel.send(*answer)",
                 "kind, number, reply = answer\n"
                 "        self._channel.send(kind, number - (number > 40), reply)  # from the 41st on",
@@ -111,14 +111,14 @@ TWENTY = (
         "an argument that kills its worker while it is opened is sent to the next worker and kills that one too",
         (
             Edit(
-                SERVE,
+                SERVICE,
                 "        if not self._inbox.begin(link_id):\n"
                 "            self._ear.skip(link_id, self._body)\n"
                 '            return SKIPPED, link_id, b""\n',
                 "",
             ),
             Edit(
-                SERVE,
+                SERVICE,
                 "                method, args, kwargs, *values = loads(letter)\n",
                 "                method, args, kwargs, *values = loads(letter)\n"
                 "                if not self._inbox.begin(link_id):\n"
@@ -202,8 +202,8 @@ TWENTY = (
         (
             Edit(
                 INTERRUPT,
-                "if not self.running or not self.running <= self._page.target <= self.last or _must_not_be_cut(frame):",
-                "if not self.running or _must_not_be_cut(frame):",
+                "if not self.running or not self.running <= self._page.target <= self.last or must_not_be_cut(frame):",
+                "if not self.running or must_not_be_cut(frame):",
             ),
             Edit(
                 INTERRUPT,

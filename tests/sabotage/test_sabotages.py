@@ -115,7 +115,7 @@ FALSE = {
     "harmless": (Edit(DISPATCH, "No await, no clock, no I/O", "Nothing"), "it passed"),
     "out of date": (Edit(DISPATCH, "what never was there", ""), "does not have this once"),
     "deadly": (
-        Edit("gibbs/_worker/serve.py", "if kind not in REQUESTS:", "if kind in REQUESTS:"),
+        Edit("gibbs/_worker/service.py", "if kind not in REQUESTS:", "if kind in REQUESTS:"),
         "nothing works any more",
     ),
 }

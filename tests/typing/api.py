@@ -18,6 +18,8 @@ import anyio
 import anyio.from_thread
 
 import gibbs
+from gibbs.testing import InlineLauncher, crash, hang, open_inline_hub
+from gibbs.testing.strategies import does_not_travel, travels
 
 T = TypeVar("T")
 
@@ -430,3 +432,22 @@ async def function_values(hub: gibbs.Hub[Model]) -> None:
 def in_the_model() -> None:
     with gibbs.uninterruptible():
         pass
+
+
+async def in_tests() -> None:
+    async with open_inline_hub(
+        Model, "model.bin", workers=2, on_cancel="interrupt", restarts=gibbs.RestartPolicy()
+    ) as hub:
+        assert_type(hub, gibbs.Hub[Model])
+        assert_type(await hub.request(3), str)
+        assert_type(await hub.method(Model.embed).request("a"), list[float])
+        await crash(hub)
+        await crash(hub, 1)
+        async with hang(hub, seat=1) as nothing:
+            assert_type(nothing, None)
+    async with open_inline_hub(functools.partial(Model, wait_time=1)) as partial_hub:
+        assert_type(await partial_hub.request(3), str)
+    async with gibbs.open_hub(Model, workers=1, launcher=InlineLauncher()) as inline:
+        assert_type(inline, gibbs.Hub[Model])
+    assert_type(travels().example(), Any)
+    assert_type(does_not_travel().example(), Any)

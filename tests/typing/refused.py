@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar, overload
 
 import gibbs
+from gibbs.testing import crash, hang, open_inline_hub
 
 T = TypeVar("T")
 
@@ -227,3 +228,14 @@ def names(hub: gibbs.Hub[Model]) -> None:
 
     gibbs.open_hubb  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     hub.methd  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+async def in_tests(hub: gibbs.Hub[Model]) -> None:
+    open_inline_hub(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    open_inline_hub(Model, launcher=gibbs.LocalLauncher())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    open_inline_hub(Model, workers="4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await crash(Model)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await crash(hub, "0")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hang(hub.using(priority=1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async with open_inline_hub(Model) as inline:
+        await inline.request("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
