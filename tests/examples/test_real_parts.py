@@ -145,6 +145,19 @@ def test_primes_are_counted_under_the_eyes_of_who_asked_and_for_nobody_else(back
         assert now == {"running": 0, "left": 1, "killed": 0, "restarts": 0}
 
 
+# ------------------------------------------------------------------------------------------------------------ tenants
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_each_tenant_is_greeted_in_his_own_way_and_found_again(backend):
+    with served_example("tenants:app", backend) as server:
+        for paid in ("yes", "no"):
+            for who in ("ann", "eve", "ann"):
+                status, body = ask(f"{server.url}/greet?name=Bob", **{"X-Tenant": who, "X-Paid": paid})
+                assert (status, json.loads(body)) == (200, {"greeting": f"{who} greets Bob"})
+        assert ask(f"{server.url}/greet")[0] == 422
+
+
 # ------------------------------------------------------------------------------------------------------------ hashes
 
 
