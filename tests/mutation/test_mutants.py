@@ -50,6 +50,7 @@ def test_a_line_becomes(line, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a large module has 2,000 of them, each as long as itself
 @pytest.mark.parametrize("target", TARGETS)
 def test_each_mutant_has_a_name_of_its_own_is_another_program_and_can_be_read(target):
     source = (ROOT / "gibbs" / target).read_text()
@@ -61,6 +62,7 @@ def test_each_mutant_has_a_name_of_its_own_is_another_program_and_can_be_read(ta
         ast.parse(mutant.source)
 
 
+@pytest.mark.timeout(300)
 def test_what_is_explained_is_a_mutant_and_the_reason_is_in_words():
     for target, reasons in EXPLAINED.items():
         names = {mutant.name for mutant in mutants((ROOT / "gibbs" / target).read_text())}
