@@ -148,7 +148,7 @@ class Dispatcher:
         """The same of one that asks for a lease: those that ask and stand aside count too, for nobody else."""
         if self.waiting + self.leases.aside.count < max_pending:
             return True
-        return not (self._queue.count or self.leases.is_full) and self._roster.find(alone=True) is not None
+        return not self.leases.is_full and self._roster.find(alone=True) is not None  # then nobody is queued
 
     # ---- the verbs: a request
 
@@ -217,7 +217,7 @@ class Dispatcher:
         if seat is None:
             return []
         self._call_from_aside()
-        return self._abandoned(seat) if sent else self._changed(seat)
+        return self._abandoned(seat)
 
     def granted(self, ticket: Ticket) -> list[Order]:
         """The reader of a stream has taken what is worth telling the worker, if that is still at it."""

@@ -99,7 +99,8 @@ class Lease:
 
     def has_room(self, max_pending: float) -> bool:
         """Whether one more that is asked on it would be run at once, or be one of so many that wait."""
-        return len(self.line) < max_pending or (not self.line and self.seat is not None and self.seat.is_ready)
+        assert self.seat is not None
+        return len(self.line) < max_pending or self.seat.is_ready  # which it is not while something waits for it
 
     def __repr__(self) -> str:
         place = f" at seat {self.seat.index}.{self.incarnation}" if self.seat is not None else ""
@@ -143,16 +144,15 @@ class Leases:
             del lease.line[ticket.number]
             return True
         lease.move(LeaseMove.LEAVE)
-        if ticket not in self.aside:
-            return False
-        self.aside.remove(ticket)
-        return True
+        stood_aside = ticket in self.aside
+        if stood_aside:
+            self.aside.remove(ticket)
+        return stood_aside
 
     def break_at(self, seat: Seat, death: object) -> list[Ticket]:
         """The seat's worker is gone. Returns what waited for it and will never be sent."""
         lease = seat.lease
-        if lease is None:
-            return []
+        assert lease is not None
         self._let_go(lease, LeaseMove.BREAK)
         lease.death = death
         return lease.give()

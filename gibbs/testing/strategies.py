@@ -7,7 +7,6 @@ arguments and results from; what does not is for its error paths.
 from __future__ import annotations
 
 import collections
-import contextvars
 import datetime
 import io
 import socket
@@ -140,7 +139,6 @@ _MAKE: tuple[Callable[[], Any], ...] = (
     _generator,
     _closed_socket,
     lambda: weakref.ref(_KEPT),
-    lambda: contextvars.ContextVar("a variable"),
     lambda: io.BufferedReader(io.BytesIO()),
     lambda: (lambda lock: lambda: lock)(threading.Lock()),  # a function that holds one
     lambda: Local(threading.Lock()),

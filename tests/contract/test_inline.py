@@ -171,7 +171,7 @@ async def test_arguments_and_results_are_copies_as_between_processes():
 
 def test_it_is_opened_as_open_hub_is():
     ours, theirs = (inspect.signature(f).parameters for f in (open_inline_hub, gibbs.open_hub))
-    assert [*ours] == [name for name in theirs if name != "launcher"]
+    assert [*ours] == [name for name in theirs if name not in ("launcher", "logs")]
     differ = {name for name in ours if ours[name].default != theirs[name].default}
     assert differ == {"workers", "start_timeout"}
     assert ours["start_timeout"].default == math.inf

@@ -77,12 +77,8 @@ def project(pytester, monkeypatch):
 def test_under_anyios_plugin(project):
     project(
         """
-    @pytest.fixture(params=["asyncio", "trio"])
+    @pytest.fixture(scope="module", params=["asyncio", "trio"])
     def anyio_backend(request):
-        return request.param
-
-    @pytest.fixture(scope="module", params=["asyncio", "trio"], name="anyio_backend")
-    def of_a_module(request):
         return request.param
 
     @pytest.fixture(scope="module")

@@ -64,6 +64,16 @@ def test_it_waits_for_a_seat_that_holds_nothing_and_those_behind_it_wait_too():
     assert lease.seat is second
 
 
+def test_what_is_more_important_passes_one_that_waits_for_an_idle_seat():
+    dispatcher, *_ = serving(2, window=SLOW)
+    submit(dispatcher, 2)
+    ask_for(dispatcher)
+    [behind] = submit(dispatcher, 1)
+    important = Ticket(b"", Terms(priority=1))
+    [order] = dispatcher.submit(important)
+    assert (order.tickets, behind.state) == ([important], "queued")
+
+
 def test_what_its_caller_asks_of_priority_key_and_waiting_counts():
     dispatcher, *seats = serving(4)
     likes = affinity_of("a")
@@ -126,6 +136,9 @@ def test_one_that_came_back_and_leaves_lets_the_next_have_its_turn():
 
 
 def test_room_for_a_lease_is_an_idle_seat_or_a_place_among_those_who_wait():
+    dispatcher, *_ = serving(2, window=SLOW)
+    submit(dispatcher, 2)
+    assert not dispatcher.has_room_for_lease(0), "seats that hold less than they may are not idle"
     dispatcher, *_ = serving(3)
     assert dispatcher.has_room_for_lease(0)
     given = held(dispatcher)
