@@ -308,10 +308,10 @@ async def test_the_shortest_wait_ends_first_whoever_came_first(ask, by_hand):
 
             await ask(tg, hub.request, "runs")
             async with anyio.create_task_group() as waiting:
-                for max_wait in (0.06, 0.02, 0.04):
+                for max_wait in (0.6, 0.2, 0.4):
                     waiting.start_soon(wait, max_wait)
             tg.cancel_scope.cancel()
-        assert refused == [0.02, 0.04, 0.06]
+        assert refused == [0.2, 0.4, 0.6]
 
 
 async def test_no_worker_at_all_takes_nothing_in_time():

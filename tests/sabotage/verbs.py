@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sabotage.parts import CORE, DESK, DISPATCH, QUEUE, SEAT, WORKER, Edit, Sabotage
+from tests.sabotage.parts import CORE, DESK, DISPATCH, QUEUE, SEAT, SERVICE, WORKER, Edit, Sabotage
 
 STREAM = "gibbs/_worker/stream.py"
 READER = "gibbs/_stream.py"
@@ -12,6 +12,9 @@ REAL_BATCHES = "tests/end_to_end/test_batching.py::"
 REAL_MAPS = "tests/end_to_end/test_mapping.py::"
 REAL_STREAMS = "tests/end_to_end/test_streaming.py::"
 STREAMS_IN_MEMORY = "tests/hub/test_stream.py::"
+REPORT = "gibbs/_worker/report.py"
+CHANNEL = "gibbs/_worker/channel.py"
+REAL_TRACKING = "tests/end_to_end/test_tracking.py::"
 MACHINE = "tests/core/test_dispatch_machine.py::test_whatever_happens_in_whatever_order_each_request_is_in_one_place_and_ends_once"
 LEASE = "gibbs/_core/lease.py"
 LEASES = "tests/core/test_leases.py::"
@@ -230,5 +233,63 @@ OF_VERBS = (
         "a model that asks how long its caller will wait, who has just left, waits for ever, and its worker is killed",
         (Edit(DESK, "            self._reply(ticket, -math.inf)\n", "            pass\n"),),
         ("tests/hub/test_deadlines.py::test_whenever_the_caller_leaves_the_worker_is_told_something_once",),
+    ),
+    Sabotage(
+        "tell words of a call that is over",
+        "a thread that the model has left behind costs its worker its life, since the hub is told of what it does not hold",
+        (Edit(REPORT, "if last is not self._told and link_id == self._link_id:", "if last is not self._told:"),),
+        (REAL_TRACKING + "test_a_thread_that_outlives_its_call_reports_nothing_of_it_and_later_calls_are_answered",),
+        timeout=60,
+    ),
+    Sabotage(
+        "forget the last word",
+        "a bar stops at ninety-odd percent",
+        (Edit(SERVICE, "            self._reporter.end()\n", "            self._reporter._link_id = 0\n"),),
+        (REAL_TRACKING + "test_of_very_many_words_some_come_in_order_and_the_last_one_always",),
+        timeout=60,
+    ),
+    Sabotage(
+        "let a model wait until its words are read",
+        "a program that is busy for a second holds up every model that reports",
+        (Edit(CHANNEL, "if len(body) >= _SMALL or not self._has_room():", "if len(body) >= _SMALL:"),),
+        (REAL_TRACKING + "test_a_model_does_not_wait_for_a_hub_whose_loop_stands_still",),
+        timeout=40,
+    ),
+    Sabotage(
+        "hold answers back for ever",
+        "the quick items of a map wait for a slow one behind them",
+        (Edit(CHANNEL, "                self._later.ask()\n", "                pass\n"),),
+        (REAL_MAPS + "test_the_results_of_quick_items_do_not_wait_for_a_slow_one_behind_them",),
+        timeout=60,
+    ),
+    Sabotage(
+        "suspect whatever had begun",
+        "finished items of a map that lie beside a poisonous one are refused as poison",
+        (Edit(DISPATCH, "begun is None or link_id == max(begun, seat.begun))", "may_have_run)"),),
+        (
+            CORE + "test_what_had_been_run_and_not_answered_when_a_worker_died_is_lost_with_it_and_not_suspected",
+            MACHINE,
+        ),
+        timeout=60,
+    ),
+    Sabotage(
+        "leave a caller's values to the next",
+        "what one user may see is decided by who asked before him",
+        (Edit("gibbs/_worker/context.py", "        context.run(self._set, values)\n", "        self._set(values)\n"),),
+        ("tests/end_to_end/test_context.py::test_a_call_sees_what_its_caller_has_set_and_nothing_of_others",),
+    ),
+    Sabotage(
+        "believe any record",
+        "a worker that has gone wild makes the handlers of the program raise",
+        (Edit("gibbs/_parent/logs.py", "    if not good:\n", "    if False:\n"),),
+        ("tests/hub/test_records.py::test_what_is_no_record_ends_the_worker_that_sent_it",),
+    ),
+    Sabotage(
+        "make a logger for each name",
+        "a worker that logs under ever new names fills the program's memory",
+        (Edit("gibbs/_parent/logs.py", "    while name:\n", "    return logging.getLogger(name)\n    while name:\n"),),
+        (
+            "tests/end_to_end/test_context.py::test_a_record_for_a_logger_that_is_not_here_goes_to_the_one_above_it_and_makes_none",
+        ),
     ),
 )
