@@ -261,7 +261,7 @@ class Calls(Generic[M_co]):
 
         Entering waits, first come, first served, until a worker has nothing to do; then it is sent nothing else until the block is left.
         What is asked on the lease runs in the order asked, each when the one before is over, and as many may wait there as
-        `max_pending` says. One worker at least is never leased: who asks for no lease is served all the time, and who asks for one too
+        `max_pending` says. One seat at least is never leased: who asks for no lease is served by its worker, and who asks for one too
         many waits, without holding up those behind him.
 
         The options of `using` hold for getting the lease and for what is asked on it, where `retries`, `priority` and `key` mean

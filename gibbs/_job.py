@@ -110,7 +110,7 @@ class Job(Generic[R_co]):
             finally:
                 self._waiters.pop(waiter, None)
         if ticket.state is TicketState.CANCELLED:
-            raise anyio.ClosedResourceError
+            raise anyio.ClosedResourceError("the block of this job was left before its call had ended")
         return ticket
 
     def _tell(self) -> None:
@@ -127,7 +127,7 @@ class Job(Generic[R_co]):
         try:
             result: R_co = self._desk.open(ticket)
         except Exception as error:  # noqa: BLE001 - for whoever asks
-            return partial(_throw, error)
+            return partial(_throw, error, error.__traceback__)
         return lambda: result
 
     async def __aexit__(
@@ -172,8 +172,8 @@ class _Words:
         return job._desk.opener.result(word)  # noqa: SLF001
 
 
-def _throw(error: BaseException) -> Any:
-    raise error
+def _throw(error: BaseException, traceback: TracebackType | None) -> Any:
+    raise error.with_traceback(traceback)  # or it would be longer each time
 
 
 Job.__module__ = "gibbs"

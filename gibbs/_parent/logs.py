@@ -36,8 +36,14 @@ _NEEDED = {
 def levels() -> tuple[int, dict[str, int]]:
     """The level up to which nothing is logged, and those that were set for loggers, by name; "" is the root's."""
     manager = logging.root.manager
-    known = [(name, one.level) for name, one in list(manager.loggerDict.items()) if isinstance(one, logging.Logger)]
-    return manager.disable, {"": logging.root.level} | {name: level for name, level in known if level != logging.NOTSET}
+    # Names and levels may be members of an enum, whose module the worker does not find before it has been told where to look.
+    known = [
+        (str.__str__(name), int(one.level))
+        for name, one in list(manager.loggerDict.items())
+        if isinstance(one, logging.Logger)
+    ]
+    set_here = {name: level for name, level in known if level != logging.NOTSET}
+    return int(manager.disable), {"": int(logging.root.level)} | set_here
 
 
 class Records:
@@ -53,24 +59,23 @@ class Records:
         if not self._wanted:
             raise Violation("it sent a record, and was not asked for any")
         parts = _parts(body)
-        target = _logger_of(parts["name"])
-        if not target.isEnabledFor(parts["levelno"]):
-            return
         ticket = seat.held.get(link_id)
-        record = logging.makeLogRecord(
-            {"request_id": None if ticket is None else ticket.number}
-            | parts
-            | {
-                "hub": self._hub,
-                "seat": seat.index,
-                "incarnation": seat.incarnation,
-                "processName": f"{self._hub}/{seat.index}",
-                "args": None,
-                "exc_info": None,
-            }
-        )
+        of_worker = {
+            "hub": self._hub,
+            "seat": seat.index,
+            "incarnation": seat.incarnation,
+            "processName": f"{self._hub}/{seat.index}",
+            "args": None,
+            "exc_info": None,
+        }
         try:
-            target.handle(record)
+            target = _logger_of(parts["name"])
+            if target.isEnabledFor(parts["levelno"]):
+                make = logging.getLogRecordFactory()
+                first = [parts[name] for name in ("name", "levelno", "pathname", "lineno", "msg")]
+                record = make(*first, (), None)
+                vars(record).update({"request_id": None if ticket is None else ticket.number} | parts | of_worker)
+                target.handle(record)
         except Exception as error:
             if not self._broken:
                 self._broken = True

@@ -30,6 +30,11 @@ def parts_of(variable: ContextVar[Any]) -> tuple[Callable[..., ContextVar[Any]],
             for name, value in list(namespace.items()):
                 if value is variable:
                     return found, (module_name, name)
+                if issubclass(type(value), type):  # what it says of itself may be anything
+                    of_class = type.__getattribute__(value, "__dict__")
+                    own_name = next((own for own, one in list(of_class.items()) if one is variable), None)
+                    if own_name is not None and of_class.get("__module__") == module_name:
+                        return found, (module_name, name, own_name)
     from contextvars import Context
 
     default: tuple[Any, ...] = ()
@@ -42,11 +47,14 @@ def parts_of(variable: ContextVar[Any]) -> tuple[Callable[..., ContextVar[Any]],
     return made, (*key, *default)
 
 
-def found(module_name: str, name: str) -> ContextVar[Any]:
-    """The one that the module has. Raises what importing it raises."""
+def found(module_name: str, *names: str) -> ContextVar[Any]:
+    """The one that the module, or a class of it, has. Raises what importing it raises."""
     from importlib import import_module
 
-    variable: ContextVar[Any] = getattr(import_module(module_name), name)
+    place: Any = import_module(module_name)
+    for name in names:
+        place = getattr(place, name)
+    variable: ContextVar[Any] = place
     return variable
 
 

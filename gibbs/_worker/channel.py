@@ -7,7 +7,7 @@ they leave in the order in which they were given, and that a hub that is gone en
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import RLock
 from collections import deque
 from select import POLLIN, POLLOUT, poll
 from time import perf_counter_ns
@@ -19,12 +19,14 @@ from .lifeline import die_with_the_hub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .pace import Pace
 
     Message = tuple[int, int, bytes]
 
 _LARGE = 1 << 18  # bytes to read at once where much comes; the memory for so many is mapped anew each time
-_SMALL = 1 << 16
+SMALL = 1 << 16  # bytes; a message that is shorter is written by the kernel as a whole, or not yet
 _MOST_TOGETHER = 16  # messages in one piece
 _LONGEST_TOGETHER = 200_000  # nanoseconds that the first of them waits while others come at once
 _LATE = 0.001  # seconds after which a thread writes them, if one takes long
@@ -33,11 +35,16 @@ _MOMENT = 30_000  # nanoseconds to wait awake for a message; 100,000 were slower
 
 
 class Channel:
-    """The worker's end of the stream: blocking reads of whole messages by one thread, whole writes by any."""
+    """The worker's end of the stream: blocking reads of whole messages by one thread, whole writes by any.
+
+    Invariant, under `_writing`: `_busy` while a message is being written; who comes then is the same thread, in a `__del__` or a signal
+    handler, and leaves its own in `_aside`.
+    """
 
     __slots__ = (
         "_aside",
         "_awake_below",
+        "_busy",
         "_later",
         "_pace",
         "_piece",
@@ -56,10 +63,13 @@ class Channel:
         self.fd = fd
         self._reader = FrameReader(TO_WORKER)
         self._received: list[Message] = []
-        self._piece = _SMALL
+        self._piece = SMALL
         self._pace: Pace | None = None
         self._awake_below = 0.0
-        self._writing = allocate_lock()
+        self._writing = (
+            RLock()
+        )  # never taken but by `with`: an exception of a model's signal handler may come between two steps
+        self._busy = False
         self._aside: deque[Message] = deque(maxlen=_MOST_ASIDE)  # to be written by who writes now, behind its own
         self._together: list[bytes] = []  # what is to be written in a moment, before anything else
         self._since = 0  # when the first of it came
@@ -81,7 +91,7 @@ class Channel:
             data = b""
         if not data:
             die_with_the_hub()
-        self._piece = _LARGE if len(data) == size else _SMALL
+        self._piece = _LARGE if len(data) == size else SMALL
         return self._reader.feed(data)
 
     def receive(self) -> Message:
@@ -108,57 +118,43 @@ class Channel:
             pass
 
     def send(self, kind: int, link_id: int, body: bytes = b"") -> bool:
-        """Write one message, whole; True. A hub that is gone ends this process."""
+        """Write one message, whole; True. A hub that is gone ends this process.
+
+        In the middle of a call only what is SMALL: an exception of the model's own signal handler might cut what is longer in two.
+        """
         with self._writing:
-            self._send(kind, link_id, body)
-        if self._aside:
-            self._send_aside()
+            if self._busy:
+                self._aside.append((kind, link_id, body))
+            else:
+                self._write_all(kind, link_id, body)
         return True
 
     def send_together(self, kind: int, link_id: int, body: bytes) -> None:
         """Write one message, now or in a moment together with those that follow: now, if nothing is here that could bring one."""
-        if len(body) >= _SMALL or not self.holds_back:
+        if len(body) >= SMALL or not self.holds_back:
             self.send(kind, link_id, body)
             return
+        message = encode(kind, link_id, body)
         with self._writing:
-            together = self._together
-            if not together:
-                self._since = perf_counter_ns()
-            together.append(encode(kind, link_id, body))
-            if (
-                self._received
-                and len(together) < _MOST_TOGETHER
-                and perf_counter_ns() - self._since < _LONGEST_TOGETHER
-            ):
-                self._later.ask()
-            else:
-                self._send_together()
-        if self._aside:
-            self._send_aside()
+            now = perf_counter_ns()
+            if not self._together:
+                self._since = now
+            self._together.append(message)
+            waits = len(self._together) < _MOST_TOGETHER and now - self._since < _LONGEST_TOGETHER
+            if not (self._received and waits and self._later.ask()):
+                self._write_all()
 
     def flush(self) -> None:
         """Write what was to be written in a moment."""
         with self._writing:
-            self._send_together()
-
-    def _send_together(self) -> None:
-        if self._together:
-            self._write(b"".join(self._together))
-            self._together.clear()
+            if self._together and not self._busy:
+                self._write_all()
 
     def send_at_once(self, kind: int, link_id: int, body: bytes) -> bool:
         """Write one message if that need wait for nobody: for another thread, or for the hub to read. Whether it was written."""
-        if not self._writing.acquire(blocking=False):
+        if self._busy or self._together or len(body) >= SMALL or not self._has_room():
             return False
-        try:
-            if len(body) >= _SMALL or not self._has_room():
-                return False
-            self._send(kind, link_id, body)
-        finally:
-            self._writing.release()
-        if self._aside:
-            self._send_aside()
-        return True
+        return self.send(kind, link_id, body)
 
     def _has_room(self) -> bool:
         """Whether something small could be written without waiting."""
@@ -166,23 +162,22 @@ class Channel:
         room.register(self.fd, POLLOUT)
         return bool(room.poll(0))
 
-    def send_from_anywhere(self, kind: int, link_id: int, body: bytes) -> None:
-        """Write one message, also in the midst of another: a `__del__` may run there. Then it is written behind that one."""
-        self._aside.append((kind, link_id, body))
-        self._send_aside()
+    def _write_all(self, *message: Any) -> None:
+        """Write what is to leave before it, the message, and what came aside in the meantime."""
+        self._busy = True
+        try:
+            if self._together:
+                together, self._together = self._together, []
+                self._write(b"".join(together))
+            if message:
+                self._write_one(*message)
+            while self._aside:
+                self._write_one(*self._aside.popleft())
+        finally:
+            self._busy = False
 
-    def _send_aside(self) -> None:
-        # Looked at again when it is released: who came between has left it to this one.
-        while self._aside and self._writing.acquire(blocking=False):
-            try:
-                while self._aside:
-                    self._send(*self._aside.popleft())
-            finally:
-                self._writing.release()
-
-    def _send(self, kind: int, link_id: int, body: bytes) -> None:
-        self._send_together()
-        if len(body) < _SMALL:
+    def _write_one(self, kind: int, link_id: int, body: bytes) -> None:
+        if len(body) < SMALL:
             self._write(encode(kind, link_id, body))
         else:
             self._write(encode_header(kind, link_id, len(body)))
@@ -193,5 +188,7 @@ class Channel:
             written = os.write(self.fd, data)
             while written < len(data):
                 written += os.write(self.fd, memoryview(data)[written:])
-        except OSError:
+        except OSError as error:
+            if error.errno is None:  # not the kernel's: a TimeoutError of the model's own signal handler
+                raise
             die_with_the_hub()

@@ -10,22 +10,23 @@ from contextvars import Context, copy_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from contextvars import ContextVar
     from typing import Any
 
 
 class Contexts:
-    """The variables that callers bring, by their place in what each of them sends."""
+    """The variables that callers bring, by their place in what each of them sends; what else is set was set when the model was built."""
 
-    __slots__ = ("_variables",)
+    __slots__ = ("_built", "_variables")
 
     def __init__(self, variables: tuple[ContextVar[Any], ...]) -> None:
         self._variables = variables
+        self._built = copy_context()
 
     def of(self, values: dict[int, Any]) -> Context:
         """The context of a caller with these values; what it has not set is not set."""
-        context = copy_context()
+        context = self._built.copy()
         context.run(self._set, values)
         return context
 
@@ -39,7 +40,7 @@ class GeneratorIn:
 
     __slots__ = ("_context", "_generator")
 
-    def __init__(self, context: Context, generator: Generator[Any]) -> None:
+    def __init__(self, context: Context, generator: Any) -> None:
         self._context = context
         self._generator = generator
 

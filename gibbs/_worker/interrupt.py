@@ -41,10 +41,11 @@ class Interrupter:
     several requests it is the first one's, and `last` the last one's; otherwise both are the same.
     """
 
-    __slots__ = ("_page", "armed", "fired", "last", "running")
+    __slots__ = ("_met", "_page", "armed", "fired", "last", "running")
 
     def __init__(self, page: Page) -> None:
         self._page = page
+        self._met = False  # a signal came while it was held off
         self.running = 0
         self.last = 0
         self.armed = 0  # the request that `running` is set back to when an interrupt was swallowed
@@ -80,17 +81,22 @@ class Interrupter:
         self.running = self.armed
 
     def undisturbed(self, act: Callable[[], T]) -> T:
-        """Do, inside of the call, what must not be cut; then raise Interrupted if it has become unwanted meanwhile.
+        """Do, inside of the call, what must not be cut. An interrupt that came meanwhile is raised behind it.
 
-        A call that does nothing else but wait in here would never be met by a signal.
+        Else a call that does nothing but wait in here would never be met by one.
         """
+        before, self._met = self._met, False
         running = self._suspend()
         try:
             result = act()
         finally:
             self.running = running
-        if not interrupts.depth and self.is_over() and not must_not_be_cut(sys._getframe()):  # noqa: SLF001 - as a signal has it
-            self.check()
+            met, self._met = self._met, before or self._met
+        if met and not must_not_be_cut(sys._getframe()):  # noqa: SLF001 - as a signal has it
+            if not interrupts.depth:
+                self.check()
+            elif self.is_over():
+                interrupts.pending = True
         return result
 
     def _suspend(self) -> int:
@@ -114,6 +120,7 @@ class Interrupter:
             raise Interrupted
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._met = True
         if not self.running or not self.running <= self._page.target <= self.last or must_not_be_cut(frame):
             return
         if interrupts.depth:

@@ -30,15 +30,20 @@ class Later:
         self._wanted = allocate_lock()  # free while there is something to do
         self._wanted.acquire()
 
-    def ask(self) -> None:
-        """Do it soon. From any thread, also from a `__del__`."""
+    def ask(self) -> bool:
+        """Do it soon. From any thread, also from a `__del__`. False if there can be no thread that would."""
         if self._asked:
-            return
-        self._asked = True
+            return True
+        self._asked = True  # before anything at which another thread might come
         if self._starts:
+            try:
+                start_new_thread(self._run, ())
+            except RuntimeError:  # there are too many
+                self._asked = False
+                return False
             self._starts = False
-            start_new_thread(self._run, ())
         self._wanted.release()
+        return True
 
     def _run(self) -> None:
         while True:

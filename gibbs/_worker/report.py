@@ -11,7 +11,7 @@ interpreter's lock; of those behind them a thread sends the last one, every few 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock, get_ident
+from _thread import RLock, get_ident
 from functools import partial
 from time import perf_counter_ns
 
@@ -21,10 +21,13 @@ from .later import Later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable
 
     from .channel import Channel
     from .interrupt import Interrupter
+else:
+    import _signal  # `signal` wraps it in enums
 
 _PAUSE = 0.005  # seconds between two words of a model that goes on reporting
 _EACH = 5_000_000  # nanoseconds: the same, as what a word takes of the allowance
@@ -49,6 +52,7 @@ class Reporter:
         "_lock",
         "_process",
         "_spent_until",
+        "_telling",
         "_told",
     )
 
@@ -60,7 +64,8 @@ class Reporter:
         self._process = os.getpid()
         self._link_id = 0
         self._last = self._told = (0, b"")
-        self._lock = allocate_lock()
+        self._lock = RLock()  # never taken but by `with`, as the channel's
+        self._telling = False
         self._spent_until = 0  # when all of the allowance is there again
         self._complained = False
         self._later = Later(self._tell_late, _PAUSE)
@@ -90,8 +95,12 @@ class Reporter:
     def _take(self, link_id: int, value: object) -> None:
         try:
             body = self._close(value)
-        except Exception as exc:  # noqa: BLE001 - the value's own code; the call is worth more than a word about it
+        except (Exception, SystemExit) as exc:
+            if _came_by_a_signal(exc):
+                raise
             self._complain(exc)
+            return
+        if link_id != self._link_id:  # it took long, and that call is over
             return
         self._last = link_id, body
         if not self._tell_now() and self._channel.holds_back:
@@ -100,32 +109,51 @@ class Reporter:
     def _tell_now(self) -> bool:
         """Whether nobody was in the way, and not too much was told just before."""
         now = perf_counter_ns()
-        if (self._spent_until > now + _ALLOWANCE - _EACH and self._channel.holds_back) or not self._lock.acquire(
-            blocking=False
-        ):
+        if self._telling or (self._spent_until > now + _ALLOWANCE - _EACH and self._channel.holds_back):
             return False
-        try:
+        with self._lock:
             self._spent_until = max(self._spent_until, now) + _EACH
             return self._tell(self._channel.send_at_once)
-        finally:
-            self._lock.release()
 
     def _tell(self, send: Callable[[int, int, bytes], bool] | None = None) -> bool:
         """Send the last word, if it is news of what runs. By who has the lock. Returns whether there is no more to say."""
         last = self._last
         link_id, body = last
-        if last is not self._told and link_id == self._link_id:
+        if last is self._told or link_id != self._link_id:
+            return True
+        self._telling = True
+        try:
             if not (send or self._channel.send)(REPORT, link_id, body):
                 return False
             self._told = last
+        finally:
+            self._telling = False
         return True
 
     def _tell_late(self) -> None:
         with self._lock:
             self._tell()
 
-    def _complain(self, error: Exception) -> None:
+    def _complain(self, error: BaseException) -> None:
         if not self._complained:
             self._complained = True
-            words = f"gibbs: report() was given what cannot be sent, and its caller is not told: {error!r}\n"
-            os.write(2, words.encode(errors="replace"))
+            try:
+                why = repr(error)
+            except Exception:  # noqa: BLE001 - the error's own code
+                why = type(error).__name__
+            words = f"gibbs: report() was given what cannot be sent, and its caller is not told: {why}\n"
+            try:
+                os.write(2, words.encode(errors="replace"))
+            except OSError:  # the model has closed it
+                pass
+
+
+def _came_by_a_signal(error: BaseException) -> bool:
+    """Whether a handler of the model's own has raised it, such as that of a limit of time."""
+    handlers = {getattr(_signal.getsignal(number), "__code__", None) for number in _signal.valid_signals()}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False

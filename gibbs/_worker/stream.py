@@ -97,7 +97,9 @@ class _Held:
         if self._count >= most or self._size >= _MANY or now - self._since >= _MOMENT:
             self.send()
             return True
-        self._later.ask()
+        if not self._later.ask():
+            self.send()
+            return True
         return False
 
     def _end_run(self) -> None:

@@ -89,6 +89,7 @@ class ThreadInterrupter(Interrupter):
     def strike(self) -> None:
         """The hub's signal."""
         with self._lock:
+            self._met = True
             if not self.running or not self.running <= self._page.target <= self.last:
                 return
             if self.own.depth:

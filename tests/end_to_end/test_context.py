@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from contextvars import ContextVar
 
 import anyio
@@ -442,3 +445,228 @@ async def test_a_handler_that_raises_ends_nothing(opened, kept):
 def test_logs_is_true_or_false(bad):
     with pytest.raises(TypeError, match="logs must be True or False"):
         gibbs.open_hub(Logs, workers=1, logs=bad)
+
+
+# ---------------------------------------------------------------------------------------------- what others do to logging
+
+
+class Colour(enum.StrEnum):
+    RED = "tests.of_logs"
+
+
+class Level(enum.IntEnum):
+    LOUD = 35
+
+
+class Odd:
+    def __call__(self, kind):
+        logger = logging.getLogger(Colour.RED)
+        if kind == "an enum's level":
+            logger.log(Level.LOUD, "odd")
+        elif kind == "an enum's extra":
+            logger.warning("odd", extra={"colour": Colour.RED, "loud": Level.LOUD})
+        elif kind == "made by hand":
+            logger.handle(logging.makeLogRecord({"msg": "odd", "levelno": 30, "levelname": "WARNING"}))
+        elif kind == "nowhere":
+            record = logging.makeLogRecord({"name": "tests.of_logs", "msg": "odd", "levelno": 30})
+            record.created, record.pathname, record.lineno = 5, None, None
+            logger.handle(record)
+        elif kind == "long":
+            logger.warning("odd%s", "y" * (3 << 20), stack_info=True, extra={str(n): "x" * 15_000 for n in range(100)})
+        else:
+            logger.warning("odd")
+        return kind
+
+    def copies_the_handler(self):
+        logger = logging.getLogger("tests.of_logs")
+        for handler in logging.getLogger().handlers:
+            logger.addHandler(handler)
+        child = os.fork()
+        if not child:
+            for _ in range(100):
+                logger.warning("from a fork")
+            os._exit(0)
+        for _ in range(100):
+            logger.warning("from the worker")
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("kind", ["plain", "an enum's level", "an enum's extra", "made by hand", "nowhere", "long"])
+async def test_whatever_a_record_is_made_of_it_comes_and_costs_no_worker(opened, kept, kind):
+    async with opened(Odd, max_message=1 << 20) as hub:
+        assert await hub.request(kind) == kind
+        if kind != "made by hand":  # by no logger's name: the root's handlers have it
+            assert kept.messages[-1].startswith("odd")
+        assert hub.statistics().restarts == 0
+
+
+async def test_a_fork_that_has_the_handler_all_the_same_writes_nothing_to_the_hub(opened, kept):
+    async with opened(Odd) as hub:
+        assert await hub.method("copies_the_handler").request() == 0
+        assert hub.statistics().restarts == 0
+        assert {*kept.messages} <= {"from the worker"}
+
+
+async def test_a_record_factory_of_the_program_has_what_a_record_is_made_of(opened, kept):
+    before = logging.getLogRecordFactory()
+
+    def factory(name, *args, **kwargs):
+        record = before(name, *args, **kwargs)
+        record.top = name.partition(".")[0]
+        return record
+
+    logging.setLogRecordFactory(factory)
+    try:
+        async with opened(Logs) as hub:
+            await hub.request("hello")
+    finally:
+        logging.setLogRecordFactory(before)
+    assert [(record.getMessage(), record.top) for record in kept.records] == [
+        ("it is built", "tests"),
+        ("hello", "tests"),
+    ]
+
+
+async def test_a_factory_that_raises_ends_nothing(opened, kept):
+    before = logging.getLogRecordFactory()
+
+    def factory(*args, **kwargs):
+        raise LookupError("of the factory")
+
+    async with opened(Logs) as hub:
+        logging.setLogRecordFactory(factory)
+        try:
+            await hub.request("hello")
+        finally:
+            logging.setLogRecordFactory(before)
+        assert hub.statistics().restarts == 0
+
+
+async def test_levels_that_are_an_enums_are_told_a_worker_as_numbers(opened, kept):
+    logging.getLogger("tests.of_logs").setLevel(Level.LOUD)
+    async with opened(Logs) as hub:
+        await hub.request("too little", level=logging.WARNING)
+        await hub.request("enough", level=logging.ERROR)
+    assert kept.messages == ["enough"]
+
+
+class WithItsOwnLoggers:
+    """A library whose loggers are of a class of its own, and a set-up that turns off those that it finds."""
+
+    def __call__(self):
+        class Own(logging.Logger):
+            def trace(self, words):
+                self.warning(words)
+
+        logging.setLoggerClass(Own)
+        logging.getLogger("tests.of_logs").trace("traced")
+        return logging.getLogger("tests.of_logs").level
+
+
+async def test_a_worker_makes_no_loggers_in_the_models_place(opened, kept):
+    async with opened(WithItsOwnLoggers) as hub:
+        assert await hub.request() == logging.INFO
+        assert kept.messages == ["traced"]
+
+
+class LooksFirst:
+    def __call__(self):
+        return "logging" in sys.modules
+
+
+def test_to_look_whether_logging_is_there_is_not_to_import_it(tmp_path):
+    code = """
+        import importlib.util, sys
+        from gibbs._worker.logs import _WhenImported
+        said = []
+        sys.meta_path.insert(0, _WhenImported("logging", said.append))
+        assert importlib.util.find_spec("logging") and not said
+        import logging
+        assert said == [logging] and type(logging.__spec__.loader).__name__ == "SourceFileLoader"
+    """
+    subprocess.run(
+        [sys.executable, "-S", "-c", textwrap.dedent(code)],
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+# ------------------------------------------------------------------------------------------ interrupts, and who may not be
+
+
+class Stubborn:
+    """May not be interrupted, and logs while its reader leaves."""
+
+    def gen(self, folder):
+        try:
+            yield 1
+            for _ in range(50):
+                time.sleep(0.01)
+                logging.getLogger("tests.of_logs").warning("a step")
+            with open(os.path.join(folder, "ran through"), "w"):
+                pass
+            yield 2
+        finally:
+            logging.getLogger("tests.of_logs").warning("closed")
+
+
+@pytest.mark.parametrize("on_cancel", [None, "finish"])
+async def test_a_model_that_may_not_be_interrupted_is_not_when_it_logs(opened, kept, on_cancel, tmp_path):
+    async with opened(Stubborn) as hub:
+        async with hub.using(on_cancel=on_cancel).method("gen").stream(str(tmp_path)) as items:
+            assert await anext(items) == 1
+            await until(lambda: "a step" in kept.messages)
+        await until(lambda: "closed" in kept.messages)
+        assert (tmp_path / "ran through").exists()
+        assert hub.statistics().restarts == 0
+
+
+class LimitsItself:
+    """Raises in a signal handler of its own, wherever its call is."""
+
+    def __call__(self, logs):
+        def raise_timeout(signum, frame):
+            raise TimeoutError("the model's own")
+
+        signal.signal(signal.SIGALRM, raise_timeout)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+            while True:
+                if logs:
+                    logging.getLogger("tests.of_logs").warning("x")
+                else:
+                    gibbs.report("x")
+        except TimeoutError:
+            return "timed out"
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@pytest.mark.parametrize("logs", [True, False], ids=["logs", "reports"])
+async def test_a_limit_of_time_that_a_model_sets_itself_leaves_no_lock_and_no_half_a_message(opened, kept, logs):
+    async with opened(LimitsItself) as hub:
+        with anyio.fail_after(WATCHDOG):
+            for _ in range(60):
+                async with hub.track(logs) as job:
+                    assert await job.result() == "timed out"
+        assert hub.statistics().restarts == 0
+
+
+class InAClass:
+    variable: ContextVar[str] = ContextVar("in_a_class", default="nobody's")
+
+    def __call__(self):
+        return self.variable.get()
+
+    @gibbs.batched()
+    def batch(self, items):
+        self.variable.set("leaked")
+        return items
+
+
+async def test_a_variable_of_a_class_is_found_and_a_batch_leaves_nothing(opened):
+    async with opened(InAClass, propagate=[InAClass.variable]) as hub:
+        assert await with_values({InAClass.variable: "a"}, hub.request) == "a"
+        assert await hub.method("batch").request(1) == 1
+        assert await hub.request() == "nobody's"

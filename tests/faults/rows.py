@@ -97,6 +97,7 @@ DESCRIPTORS = [
         | dict.fromkeys(("cancelled", "awaited"), SAID_SO_AND_DIED)
         | {
             "starting": "its READY and its end come at once, and which of them the hub hears first is chance",
+            "leased": "what it had said before and its end come at once, and which of them the hub hears first is chance",
             "idle": NextCall(ends=REPLACED),
             "closing": Closes(),
         },

@@ -26,7 +26,7 @@ OF_VERBS = (
     Sabotage(
         "let items wait for one that takes long",
         "a reader sees the first words of an answer only when the model has done with the next",
-        (Edit(STREAM, "        self._later.ask()\n", "        pass\n"),),
+        (Edit(STREAM, "        if not self._later.ask():\n", "        if False:\n"),),
         (REAL_STREAMS + "test_items_that_came_at_once_do_not_wait_for_one_that_takes_long",),
     ),
     Sabotage(
@@ -237,7 +237,7 @@ OF_VERBS = (
     Sabotage(
         "tell words of a call that is over",
         "a thread that the model has left behind costs its worker its life, since the hub is told of what it does not hold",
-        (Edit(REPORT, "if last is not self._told and link_id == self._link_id:", "if last is not self._told:"),),
+        (Edit(REPORT, "if last is self._told or link_id != self._link_id:", "if last is self._told:"),),
         (REAL_TRACKING + "test_a_thread_that_outlives_its_call_reports_nothing_of_it_and_later_calls_are_answered",),
         timeout=60,
     ),
@@ -251,14 +251,20 @@ OF_VERBS = (
     Sabotage(
         "let a model wait until its words are read",
         "a program that is busy for a second holds up every model that reports",
-        (Edit(CHANNEL, "if len(body) >= _SMALL or not self._has_room():", "if len(body) >= _SMALL:"),),
+        (
+            Edit(
+                CHANNEL,
+                "self._together or len(body) >= SMALL or not self._has_room():",
+                "self._together or len(body) >= SMALL:",
+            ),
+        ),
         (REAL_TRACKING + "test_a_model_does_not_wait_for_a_hub_whose_loop_stands_still",),
         timeout=40,
     ),
     Sabotage(
         "hold answers back for ever",
         "the quick items of a map wait for a slow one behind them",
-        (Edit(CHANNEL, "                self._later.ask()\n", "                pass\n"),),
+        (Edit(CHANNEL, "and waits and self._later.ask()):", "and waits):"),),
         (REAL_MAPS + "test_the_results_of_quick_items_do_not_wait_for_a_slow_one_behind_them",),
         timeout=60,
     ),
