@@ -59,7 +59,7 @@ def measure(loop: str, plan: Plan, record: Record) -> None:
 
 
 def main() -> int:
-    return program("maps", f"a map beside {IN_FLIGHT} tasks, tiny requests, {WORKERS} workers", measure, rounds=3)
+    return program("maps", f"a map beside {IN_FLIGHT} tasks, tiny requests, {WORKERS} workers", measure, rounds=6)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ class Calls(Generic[M_co]):
             anyio.ClosedResourceError: the block was left.
 
         Cancellation:
-            Entering is a checkpoint, and so is the iteration when there is no result, and at least once in 32 results. Cancelled there it
+            Entering is a checkpoint, and so is the iteration when there is no result, and at least once in 64 results. Cancelled there it
             has lost none: the next one comes next. Leaving the block withdraws what is on its way, as a cancelled request is.
 
         Example:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 
-_IN_A_ROW = 32  # results that may be given without letting others run
+_IN_A_ROW = 64  # results that may be given without letting others run
 
 
 class Results(Generic[R_co]):
@@ -56,7 +56,8 @@ class Results(Generic[R_co]):
         self._options = options
         self._method = method
         self._limit = limit
-        self._few = limit - -(-limit // 8)  # on their way, or fewer, and more are handed in: some at once
+        # So many are on their way, or fewer, and more are handed in: some at once, but a worker is not to wait for that.
+        self._few = limit - -(-limit // (8 if limit < 64 else 4))
         self._ordered = ordered
         self._source: Any = source
         self._iterator: Iterator[Any] | None = None  # of a source that is not async, and not at its end
@@ -116,12 +117,16 @@ class Results(Generic[R_co]):
             self._desk.loop.wake(self._room)
         if isinstance(asked, BaseException):
             raise asked
-        self._desk.settle(asked)
+        asked.payload = b""
+        if self._desk.crew.closed is not None:
+            self._desk.settle(asked)
         outcome = asked.outcome
-        if type(outcome) is Answer and not (outcome.failed or outcome.left_behind):
-            asked.outcome = None
-            result: R_co = self._desk.opener.result(outcome.body)
-            return result
+        if type(outcome) is Answer:
+            failed, body, left_behind = outcome
+            if not (failed or left_behind):
+                asked.outcome = None
+                result: R_co = self._desk.opener.result(body)
+                return result
         if asked.state is TicketState.REFUSED:
             await checkpoint_if_cancelled()  # a failed hub cancels its body, which then gets just that
         self._desk.open(asked)

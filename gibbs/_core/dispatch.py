@@ -295,9 +295,9 @@ class Dispatcher:
 
     def answered_all(self, seat: Seat, answers: Iterable[tuple[int, Answer]]) -> list[Order]:
         """The worker answered several requests; its room is offered once, when all are settled. Raises Violation."""
-        tally = self.tally
+        tally, held = self.tally, seat.held
         for link_id, answer in answers:
-            ticket = self._held(seat, link_id)
+            ticket = held.get(link_id) or self._held(seat, link_id)  # which then raises
             self._let_go(seat, ticket)
             if not ticket.ended:
                 self._end(ticket, _ANSWER, answer)

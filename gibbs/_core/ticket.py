@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .terms import PLAIN
@@ -101,6 +102,9 @@ class Answer(NamedTuple):
     failed: bool
     body: Any
     left_behind: bool = False
+
+
+answer_of = partial(tuple.__new__, Answer)  # of its three parts: in half the time, since it is made for every request
 
 
 class Lost(NamedTuple):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import anyio
 
 from .._core.dispatch import Violation
-from .._core.ticket import Answer
+from .._core.ticket import Answer, answer_of
 from .._records import Ending
 from .._wire import payload
 from .._wire.frames import FrameError
@@ -296,7 +296,7 @@ class Worker:
             for kind, link_id, body in messages:
                 if kind in OUTCOMES and self.welcome and self._unwanted is None and self.deadline == math.inf:
                     body = self.shelf.open(kind, link_id, body) if body and body[0] == ASIDE else body
-                    answers.append((link_id, Answer(kind == FAILURE, body)))
+                    answers.append((link_id, answer_of((kind == FAILURE, body, False))))
                 else:
                     self._take(kind, link_id, body)
         finally:  # also when what came behind them is a lie

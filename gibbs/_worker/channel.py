@@ -137,11 +137,12 @@ class Channel:
         message = encode(kind, link_id, body)
         with self._writing:
             now = perf_counter_ns()
-            if not self._together:
-                self._since = now
             self._together.append(message)
-            waits = len(self._together) < _MOST_TOGETHER and now - self._since < _LONGEST_TOGETHER
-            if not (self._received and waits and self._later.ask()):
+            count = len(self._together)
+            if count == 1:
+                self._since = now
+            waits = self._received and count < _MOST_TOGETHER and now - self._since < _LONGEST_TOGETHER
+            if not waits or (count == 1 and not self._later.ask()):
                 self._write_all()
 
     def flush(self) -> None:

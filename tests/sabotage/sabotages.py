@@ -245,9 +245,9 @@ TWENTY = (
         (
             Edit(
                 WORKER,
-                "                    answers.append((link_id, Answer(kind == FAILURE, body)))\n",
+                "                    answers.append((link_id, answer_of((kind == FAILURE, body, False))))\n",
                 "                    if kind != FAILURE:\n                        payload.loads(body)\n"
-                "                    answers.append((link_id, Answer(kind == FAILURE, body)))\n",
+                "                    answers.append((link_id, answer_of((kind == FAILURE, body, False))))\n",
             ),
         ),
         (HOSTILE + "test_a_result_that_raises_while_it_is_unpickled_in_the_hub_is_an_error_of_that_request_alone",),

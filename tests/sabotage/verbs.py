@@ -264,7 +264,7 @@ OF_VERBS = (
     Sabotage(
         "hold answers back for ever",
         "the quick items of a map wait for a slow one behind them",
-        (Edit(CHANNEL, "and waits and self._later.ask()):", "and waits):"),),
+        (Edit(CHANNEL, "if not waits or (count == 1 and not self._later.ask()):", "if not waits:"),),
         (REAL_MAPS + "test_the_results_of_quick_items_do_not_wait_for_a_slow_one_behind_them",),
         timeout=60,
     ),
