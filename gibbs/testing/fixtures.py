@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["no_orphans"]
 
 _MARK = "GIBBS_TEST"  # an environment variable: children inherit it, and theirs, whoever adopts them
+_KERNEL = "2"  # the parent of its threads
 _PATIENCE = 2.0  # seconds for a process that was told to end
 
 
@@ -75,7 +76,7 @@ def _left(before: set[int], mark: str) -> list[str]:
             state, parent = _stat(pid)
             if int(parent) == os.getpid():
                 found.append(f"{pid}, {'ended and not waited for' if state in 'ZX' else 'running'}: {_command(pid)}")
-            elif state not in "ZX" and _bears(pid, mark):
+            elif state not in "ZX" and parent != _KERNEL and _bears(pid, mark):
                 found.append(f"{pid}, running, child of {parent}: {_command(pid)}")
     return found
 
@@ -86,7 +87,13 @@ def _stat(pid: int) -> list[str]:
 
 
 def _bears(pid: int, mark: str) -> bool:
-    return f"{_MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    environ = b""
+    until = time.monotonic() + _PATIENCE / 2
+    while not environ and time.monotonic() < until:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        if not environ:
+            time.sleep(0.01)  # it has none, or is just becoming another program: then it has none yet
+    return f"{_MARK}={mark}".encode() in environ.split(b"\0")
 
 
 def _command(pid: int) -> str:

@@ -32,11 +32,15 @@ TALLY = ("done", "failed", "cancelled", "crashed", "refused")
 class Asked(Call):
     """A call, entered: under which number, when it ended, and as what the statistics must count it."""
 
-    def __init__(self, serial: int, counts: str, calls: Any, *args: Any, streams: bool = False) -> None:
+    def __init__(
+        self, serial: int, counts: str, calls: Any, *args: Any, streams: bool = False, tracks: bool = False
+    ) -> None:
         super().__init__(calls, serial, *args)
-        self.items: list[Any] = []  # of a stream, whose result they are
+        self.items: list[Any] = []  # of a stream, whose result they are; of a job, its words
         if streams:
             self._request = lambda: self._read(calls.stream(serial, *args))
+        if tracks:
+            self._request = lambda: self._follow(calls.track(serial, *args))
         self.serial = serial
         self.counts = counts
         self.ended = 0.0
@@ -46,6 +50,12 @@ class Asked(Call):
             async for item in items:
                 self.items.append(item)
         return self.items
+
+    async def _follow(self, job: Any) -> Any:
+        async with job:
+            async for word in job.progress:
+                self.items.append(word)
+            return await job.result()
 
     async def run(self) -> None:
         await super().run()
@@ -120,10 +130,20 @@ class Cell:
 
     # ---- calls
 
-    def ask(self, method: str, *args: Any, counts: str = "done", streams: bool = False, **using: Any) -> Asked:
-        """Make a request, or read a stream, in a task of its own."""
+    def ask(
+        self,
+        method: str,
+        *args: Any,
+        counts: str = "done",
+        streams: bool = False,
+        tracks: bool = False,
+        **using: Any,
+    ) -> Asked:
+        """Make a request, read a stream, or follow a job, in a task of its own."""
         calls = self.calls.method(method) if method else self.calls
-        call = Asked(next(self._serials), counts, calls.using(**using) if using else calls, *args, streams=streams)
+        call = Asked(
+            next(self._serials), counts, calls.using(**using) if using else calls, *args, streams=streams, tracks=tracks
+        )
         self.books.append(call)
         self.tg.start_soon(call.run)
         return call

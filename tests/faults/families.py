@@ -33,6 +33,7 @@ PHASES = (
     "half_received",  # a thread of the model, while a large message is half here, and the hub's loop stands still
     "busy",  # in the call
     "leased",  # in a call on a lease, behind which another waits
+    "tracked",  # in a call that has reported, and whose caller has heard it
     "yielding",  # in the code of a generator, behind an item that its reader has
     "replying",  # in the pickling of the result
     "half_replied",  # a thread of the model, while a large result is half gone, and the hub's loop stands still
@@ -61,8 +62,9 @@ class Row:
     twice: bool = False  # two processes run the call, which is the fault
 
     def __post_init__(self) -> None:
-        # Where a row does not say otherwise, four phases are as their neighbours.
+        # Where a row does not say otherwise, five phases are as their neighbours.
         self.cells.setdefault("leased", self.cells["busy"])
+        self.cells.setdefault("tracked", self.cells["busy"])
         self.cells.setdefault("yielding", self.cells["busy"])
         self.cells.setdefault("freeing", self.cells["replying"])
         self.cells.setdefault("awaited", self.cells["cancelled"])

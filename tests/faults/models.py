@@ -139,6 +139,11 @@ class Model:
         self.began(serial)
         return acts(self.folder, action)
 
+    def tells(self, serial, action):
+        self.began(serial)
+        gibbs.report("before")
+        return acts(self.folder, action)
+
     def yields(self, serial, action):
         self.began(serial)
         yield "before"

@@ -116,6 +116,14 @@ async def leased(cell: Cell) -> None:
             assert await cell.answered("", 7) == 49
 
 
+async def tracked(cell: Cell) -> None:
+    async with cell.opened():
+        call = cell.ask_for_trouble("tells", cell.action, tracks=True)
+        await cell.strikes()
+        await cell.ends(call, "acted")
+        assert call.items == ["before"], "what was said before the fault is heard"
+
+
 async def yielding(cell: Cell) -> None:
     async with cell.opened():
         call = cell.ask_for_trouble("yields", cell.action, streams=True)
@@ -197,6 +205,7 @@ ROADS = {
         half_received,
         busy,
         leased,
+        tracked,
         yielding,
         replying,
         half_replied,
