@@ -172,16 +172,19 @@ class Dispatcher:
         return []  # behind others that wait no seat could take it either, or need not
 
     def submit_all(self, tickets: Sequence[Ticket]) -> list[Order]:
-        """One caller asks for several, each of which may run alone: as many as a seat has room for are sent in one go."""
-        for ticket in tickets:
-            assert ticket.group is None
-            assert ticket.lease is None
-            self._accept(ticket)
-            self._queue.append(ticket)
+        """One caller asks for several on the same terms, each of which may run alone: as many as a seat has room for are sent in one go."""
+        assert not tickets or (tickets[0].group is None and tickets[0].lease is None)
+        queue = self._queue
+        for number, ticket in enumerate(tickets, self._arrivals + 1):
+            ticket.number = number
+            queue.append(ticket)
+        self._arrivals += len(tickets)
+        self._live += len(tickets)
         orders = self._assign()
-        for ticket in tickets:
-            if ticket.terms.max_wait < math.inf and ticket.seat is None:
-                self._deadlines.add(ticket)
+        if tickets and tickets[0].terms.max_wait < math.inf:
+            for ticket in tickets:
+                if ticket.seat is None:
+                    self._deadlines.add(ticket)
         return orders
 
     def ripen(self, now: float) -> list[Order]:

@@ -19,7 +19,7 @@ from anyio.abc import SocketAttribute, UNIXSocketStream
 from anyio.lowlevel import checkpoint
 
 from .._core.pace import UNKNOWN
-from .._wire.frames import FrameReader, encode_all, encode_header
+from .._wire.frames import FrameReader, encode, encode_all, encode_header
 from .._wire.messages import CANCEL, INTERRUPT, REQUESTS, TO_HUB
 from .waiter import Alarm
 
@@ -35,6 +35,7 @@ Message: TypeAlias = tuple[int, int, bytes]
 _LARGE = 1 << 18  # bytes to read or write at once where there are many; memory to read so many is mapped anew each time
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may have given SIGPIPE its default back, which would end it
 _SMALL = 1 << 16
+_FEW = 4  # messages; of more it takes less time to make one piece at once
 _MOST_PIECES_LEFT = 64  # more than a socket holds; a grandchild may go on writing for ever
 _SILENCE = 0.05  # seconds without a byte after which the stream of a dead worker is taken to be empty
 
@@ -81,12 +82,16 @@ class Link:
 
     def send_all(self, messages: list[Message], *, later: bool = False) -> None:
         """Send some, as `send` does. With `later` they may wait for others of the same tick, to leave with them in one piece."""
-        if all(len(body) < _SMALL for _, _, body in messages):
+        if len(messages) > _FEW and all(len(body) < _SMALL for _, _, body in messages):
             self._outbox.append(encode_all(messages))
+            self._unoffered += sum([kind in REQUESTS for kind, _, _ in messages])
         else:
             for kind, link_id, body in messages:
-                self._outbox += encode_header(kind, link_id, len(body)), body
-        self._unoffered += sum([kind in REQUESTS for kind, _, _ in messages])
+                if len(body) < _SMALL:
+                    self._outbox.append(encode(kind, link_id, body))
+                else:
+                    self._outbox += encode_header(kind, link_id, len(body)), body
+                self._unoffered += kind in REQUESTS
         if not later:
             self.flush()
         elif not self._corked:

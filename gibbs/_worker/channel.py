@@ -125,8 +125,16 @@ class Channel:
         with self._writing:
             if self._busy:
                 self._aside.append((kind, link_id, body))
-            else:
+            elif self._together or len(body) >= SMALL:
                 self._write_all(kind, link_id, body)
+            else:
+                self._busy = True
+                try:
+                    self._write(encode(kind, link_id, body))
+                finally:
+                    self._busy = False
+                if self._aside:
+                    self._write_all()
         return True
 
     def send_together(self, kind: int, link_id: int, body: bytes) -> None:
