@@ -33,12 +33,21 @@ class Asked(Call):
     """A call, entered: under which number, when it ended, and as what the statistics must count it."""
 
     def __init__(
-        self, serial: int, counts: str, calls: Any, *args: Any, streams: bool = False, tracks: bool = False
+        self,
+        serial: int,
+        counts: str,
+        calls: Any,
+        *args: Any,
+        streams: bool = False,
+        tracks: bool = False,
+        batched: bool = False,
     ) -> None:
         super().__init__(calls, serial, *args)
         self.items: list[Any] = []  # of a stream, whose result they are; of a job, its words
         if streams:
             self._request = lambda: self._read(calls.stream(serial, *args))
+        if batched:
+            self._request = lambda: calls.request((serial, *args))
         if tracks:
             self._request = lambda: self._follow(calls.track(serial, *args))
         self.serial = serial
@@ -137,12 +146,19 @@ class Cell:
         counts: str = "done",
         streams: bool = False,
         tracks: bool = False,
+        batched: bool = False,
         **using: Any,
     ) -> Asked:
         """Make a request, read a stream, or follow a job, in a task of its own."""
         calls = self.calls.method(method) if method else self.calls
         call = Asked(
-            next(self._serials), counts, calls.using(**using) if using else calls, *args, streams=streams, tracks=tracks
+            next(self._serials),
+            counts,
+            calls.using(**using) if using else calls,
+            *args,
+            streams=streams,
+            tracks=tracks,
+            batched=batched,
         )
         self.books.append(call)
         self.tg.start_soon(call.run)

@@ -34,6 +34,7 @@ PHASES = (
     "busy",  # in the call
     "leased",  # in a call on a lease, behind which another waits
     "tracked",  # in a call that has reported, and whose caller has heard it
+    "batched",  # in a call that is a batch
     "yielding",  # in the code of a generator, behind an item that its reader has
     "replying",  # in the pickling of the result
     "half_replied",  # a thread of the model, while a large result is half gone, and the hub's loop stands still
@@ -62,9 +63,10 @@ class Row:
     twice: bool = False  # two processes run the call, which is the fault
 
     def __post_init__(self) -> None:
-        # Where a row does not say otherwise, five phases are as their neighbours.
+        # Where a row does not say otherwise, six phases are as their neighbours.
         self.cells.setdefault("leased", self.cells["busy"])
         self.cells.setdefault("tracked", self.cells["busy"])
+        self.cells.setdefault("batched", self.cells["busy"])
         self.cells.setdefault("yielding", self.cells["busy"])
         self.cells.setdefault("freeing", self.cells["replying"])
         self.cells.setdefault("awaited", self.cells["cancelled"])

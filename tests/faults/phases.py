@@ -124,6 +124,13 @@ async def tracked(cell: Cell) -> None:
         assert call.items == ["before"], "what was said before the fault is heard"
 
 
+async def batched(cell: Cell) -> None:
+    async with cell.opened():
+        call = cell.ask_for_trouble("in_a_batch", cell.action, batched=True)
+        await cell.strikes()
+        await cell.ends(call, "acted")
+
+
 async def yielding(cell: Cell) -> None:
     async with cell.opened():
         call = cell.ask_for_trouble("yields", cell.action, streams=True)
@@ -206,6 +213,7 @@ ROADS = {
         busy,
         leased,
         tracked,
+        batched,
         yielding,
         replying,
         half_replied,
