@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._core.flow import Flow
+    from ._core.lease import Lease
     from ._core.progress import Progress
     from ._options import CallOptions
     from ._parent.crew import Crew
@@ -45,6 +46,8 @@ class Desk:
 
     Invariant: a ticket that was submitted is withdrawn, or has ended, when `request` returns or raises.
     """
+
+    lease: Lease | None = None  # on which all is asked that is handed in here
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
@@ -116,7 +119,7 @@ class Desk:
             raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
         groups = self.crew.groups
         group = groups.get(method) if groups else None
-        return Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress)
+        return Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress, lease=self.lease)
 
     @property
     def waiting(self) -> int:

@@ -24,8 +24,6 @@ from ._parent.supervisor import crash_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._core.flow import Flow
-    from ._core.progress import Progress
     from ._options import CallOptions
 
 
@@ -39,7 +37,6 @@ class LeaseDesk(Desk):
         if isinstance(desk, LeaseDesk):
             raise TypeError("a lease is one worker, on which no other can be had: call lease() of the hub")
         vars(self).update(vars(desk))  # it is that desk, but for what is said below
-        self.lease: Lease | None = None
         self._asked = False
         self._left = False
 
@@ -138,20 +135,6 @@ class LeaseDesk(Desk):
         if lease.state is LeaseState.BROKEN and self.crew.closed is None:
             raise self._broken(lease.death)
         super().check(needed, method)
-
-    def ticket(
-        self,
-        method: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        options: CallOptions,
-        flow: Flow | None = None,
-        deadline: float | None = None,
-        progress: Progress | None = None,
-    ) -> Ticket:
-        ticket = super().ticket(method, args, kwargs, options, flow, deadline, progress)
-        ticket.lease = self.lease
-        return ticket
 
     @property
     def waiting(self) -> int:

@@ -30,7 +30,6 @@ SMALL = 1 << 16  # bytes; a message that is shorter is written by the kernel as 
 _MOST_TOGETHER = 16  # messages in one piece
 _LONGEST_TOGETHER = 200_000  # nanoseconds that the first of them waits while others come at once
 _LATE = 0.001  # seconds after which a thread writes them, if one takes long
-_MOST_ASIDE = 10_000  # messages; of more the oldest are dropped
 _MOMENT = 30_000  # nanoseconds to wait awake for a message; 100,000 were slower where the hub shares the CPU
 
 
@@ -66,11 +65,10 @@ class Channel:
         self._piece = SMALL
         self._pace: Pace | None = None
         self._awake_below = 0.0
-        self._writing = (
-            RLock()
-        )  # never taken but by `with`: an exception of a model's signal handler may come between two steps
+        # Never taken but by `with`: an exception of a model's own signal handler may come between any two other steps.
+        self._writing = RLock()
         self._busy = False
-        self._aside: deque[Message] = deque(maxlen=_MOST_ASIDE)  # to be written by who writes now, behind its own
+        self._aside: deque[Message] = deque()  # to be written by who writes now, behind its own
         self._together: list[bytes] = []  # what is to be written in a moment, before anything else
         self._since = 0  # when the first of it came
         self._later = Later(self.flush, _LATE)

@@ -24,6 +24,9 @@ class Contexts:
         self._variables = variables
         self._built = copy_context()
 
+    def __bool__(self) -> bool:
+        return bool(self._variables)
+
     def of(self, values: dict[int, Any]) -> Context:
         """The context of a caller with these values; what it has not set is not set."""
         context = self._built.copy()

@@ -14,6 +14,8 @@ HEAVY = {
     *(
         "asyncio",
         "logging",
+        "threading",
+        "queue",
         "dataclasses",
         "typing",
         "inspect",

@@ -235,10 +235,10 @@ OF_VERBS = (
         ("tests/hub/test_deadlines.py::test_whenever_the_caller_leaves_the_worker_is_told_something_once",),
     ),
     Sabotage(
-        "tell words of a call that is over",
-        "a thread that the model has left behind costs its worker its life, since the hub is told of what it does not hold",
-        (Edit(REPORT, "if last is self._told or link_id != self._link_id:", "if last is self._told:"),),
-        (REAL_TRACKING + "test_a_thread_that_outlives_its_call_reports_nothing_of_it_and_later_calls_are_answered",),
+        "let a word of a call that is over take another's place",
+        "a model that leaves threads behind loses the last words of the calls after",
+        (Edit(REPORT, "if link_id != self._link_id:  # it took long", "if False:  # it took long"),),
+        (REAL_TRACKING + "test_a_word_that_is_ready_when_its_call_is_over_takes_no_other_words_place",),
         timeout=60,
     ),
     Sabotage(
@@ -272,10 +272,7 @@ OF_VERBS = (
         "suspect whatever had begun",
         "finished items of a map that lie beside a poisonous one are refused as poison",
         (Edit(DISPATCH, "begun is None or link_id == max(begun, seat.begun))", "may_have_run)"),),
-        (
-            CORE + "test_what_had_been_run_and_not_answered_when_a_worker_died_is_lost_with_it_and_not_suspected",
-            MACHINE,
-        ),
+        (CORE + "test_what_had_been_run_and_not_answered_when_a_worker_died_is_lost_with_it_and_not_suspected",),
         timeout=60,
     ),
     Sabotage(
