@@ -145,7 +145,7 @@ class MemoryProcess:
         self._tell()
 
     async def _gate(self) -> None:
-        while self.hung and self.ending is None:
+        while self.hung:  # one that is killed meanwhile gets no further: it would begin what it has read
             await self._news.wait()
 
     def aim(self, link_id: int) -> None:
