@@ -344,11 +344,12 @@ class Dispatcher:
         seat.move(SeatMove.CONDEMN)
         return self._assign()
 
-    def lost(self, seat: Seat, begun: int | None, death: object) -> list[Order]:
+    def lost(self, seat: Seat, begun: int | None, death: object, *, certain: bool = True) -> list[Order]:
         """The worker is gone and its last words are read. `begun` is the last id that it began; None: nobody knows.
 
         What had begun is LOST, or goes back if its caller lets it be tried again. What had not begun goes back to its old place in the
-        queue, once; if that worker too dies before it begins, it is as if it had begun, with the promise that it has not run.
+        queue, once; if that worker too dies before it begins, it is as if it had begun, with the promise that it has not run. A worker
+        whose death is not `certain` may still run what it had.
         """
         seat.move(SeatMove.BURY)
         seat.recalled.clear()
@@ -363,7 +364,7 @@ class Dispatcher:
             if not may_have_run and not ticket.returned:
                 ticket.returned = ticket.apart = True
                 self._requeue(ticket)
-            elif ticket.may_be_retried:
+            elif ticket.may_be_retried(certain=certain):
                 ticket.returned = ticket.apart = True
                 ticket.deaths += (death,)
                 self.retried += 1

@@ -80,6 +80,7 @@ class Seat:
         "held",
         "incarnation",
         "index",
+        "is_far",
         "last_link_id",
         "lease",
         "on_cancel",
@@ -93,8 +94,9 @@ class Seat:
         "window",
     )
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, *, is_far: bool = False) -> None:
         self.index = index
+        self.is_far = is_far  # whether its workers are on another machine
         self.state = SeatState.VACANT
         self.incarnation = 0
         self.held: dict[int, Ticket] = {}

@@ -209,12 +209,12 @@ class Ticket:
             if wake is not None:
                 wake(self)
 
-    @property
-    def may_be_retried(self) -> bool:
+    def may_be_retried(self, *, certain: bool) -> bool:
         """Whether it is to be sent again after its worker died: as often as its caller allows, unless its reader has had items of it, or
-        it was asked on a lease: no other worker knows what was said before.
+        it was asked on a lease: no other worker knows what was said before. A worker whose death is not certain may run it still.
         """
         untouched = self.lease is None and (self.flow is None or not self.flow.began)
+        untouched = untouched and (certain or self.terms.retry_uncertain)
         return len(self.deaths) < self.terms.retries and self.kills < POISON and untouched
 
     def __repr__(self) -> str:

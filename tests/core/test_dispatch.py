@@ -950,3 +950,18 @@ def test_what_had_been_run_and_not_answered_when_a_worker_died_is_lost_with_it_a
     dispatcher.lost(seat, 2, "a death")
     assert [ticket.kills for ticket in tickets] == [0, 1, 0]
     assert [ticket.deaths for ticket in tickets] == [("a death",), ("a death",), ()]
+
+
+@pytest.mark.parametrize("uncertain_too", [False, True])
+@pytest.mark.parametrize("certain", [False, True])
+def test_what_may_still_run_elsewhere_is_tried_again_only_where_its_caller_asked_for_that_too(certain, uncertain_too):
+    [seat] = seats = [Seat(0)]
+    dispatcher = Dispatcher(seats)
+    ticket = Ticket(b"x", Terms(retries=1, retry_uncertain=uncertain_too))
+    dispatcher.launch(seat)
+    dispatcher.ready(seat, on_cancel="kill")
+    dispatcher.submit(ticket)
+    dispatcher.condemn(seat)
+    dispatcher.lost(seat, None, "a death", certain=certain)
+    assert ticket.state == ("queued" if certain or uncertain_too else "lost")
+    assert ticket.ended == (ticket.outcome == Lost("a death", may_have_run=True))

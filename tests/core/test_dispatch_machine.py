@@ -38,6 +38,7 @@ ASKED = st.just({}) | st.fixed_dictionaries(
     optional={
         "priority": st.sampled_from([-1, 0, 1, 2]),
         "retries": st.sampled_from([0, 1, 2, 3]),
+        "retry_uncertain": st.booleans(),
         "affinity": st.sampled_from([affinity_of(key) for key in range(5)]),
         "max_wait": st.sampled_from([0.0, 0.125, 1.0, math.inf]),
     },
@@ -378,16 +379,18 @@ class DispatcherMachine(AfterEachStep):
         place.stream.cut(missing)
 
     @precondition(lambda self: self.some("dying"))
-    @rule(data=st.data(), evidence=st.sampled_from(["page", "page", "page", "later", "wiped", "none"]))
+    @rule(data=st.data(), evidence=st.sampled_from(["page", "page", "page", "later", "wiped", "none", "uncertain"]))
     def lost(self, data, evidence):
-        """What has begun: as the page said all along, as it says now that it is read again, or there is no page.
+        """What has begun: as the page said all along, as it says now that it is read again, or there is no page, or nobody can say
+        that the process is gone.
 
         Or the worker, before it died, took back its word.
         """
         place = self.draw_place(data, "dying")
         if evidence == "later" and place.held:
             self.hub.begin(place, data.draw(st.sampled_from([*place.held])))
-        self.hub.bury(place, page=evidence != "none", wiped=evidence == "wiped")
+        certain = evidence != "uncertain"
+        self.hub.bury(place, page=certain and evidence != "none", wiped=evidence == "wiped", certain=certain)
 
     @precondition(lambda self: self.holding())
     @rule(data=st.data())

@@ -12,8 +12,8 @@ LONGER = 2 * SHORT
 TICKET = object()  # a roster looks at no ticket
 
 
-def seat(index=0, *, holds=0, window=4, service_time=UNKNOWN, state=SeatState.SERVING, recalled=()):
-    made = Seat(index)
+def seat(index=0, *, holds=0, window=4, service_time=UNKNOWN, state=SeatState.SERVING, recalled=(), is_far=False):
+    made = Seat(index, is_far=is_far)
     made.state = state
     change(made, holds=holds, window=window)
     made.service_time = service_time
@@ -81,6 +81,22 @@ def test_the_busy_seat_that_was_used_last_is_found_first():
     assert made.find(alone=False) is right
     made.offer(left)
     assert made.find(alone=False) is left
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_of_two_idle_seats_the_near_one_is_found_and_the_far_one_when_there_is_no_other(order):
+    seats = [seat(0, is_far=True), seat(1), seat(2, is_far=True)]
+    made = roster(*(seats[index] for index in order))
+    assert made.find(alone=False) is made.find(alone=True) is seats[1]
+    change(seats[1], holds=4)
+    made.offer(seats[1])
+    assert made.find(alone=False) is seats[next(index for index in reversed(order) if index != 1)]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_far_seat_that_is_idle_is_preferred_to_waiting_behind_a_near_one(alone):
+    near, far = seat(0, holds=1, service_time=LONGER), seat(1, is_far=True)
+    assert roster(near, far).find(alone=alone) is far
 
 
 @pytest.mark.parametrize(
@@ -158,7 +174,8 @@ class PlainRoster:
             self.seats = [*(one for one in self.seats if one is not seat), seat]
 
     def find(self, *, alone, enough=False):
-        idle = next((one for one in reversed(self.seats) if one.has_room and not one.held), None)
+        idle = [one for one in reversed(self.seats) if one.has_room and not one.held]
+        idle = min(idle, key=lambda one: one.is_far, default=None)
         busy = next((one for one in reversed(self.seats) if one.has_room and one.held), None)
         if alone:
             return idle
@@ -169,14 +186,15 @@ class PlainRoster:
 
 @given(
     windows=st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=4),
+    far=st.lists(st.booleans(), min_size=4, max_size=4),
     steps=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from("send find answer pace recall skip die serve".split()))
     ),
 )
-def test_whatever_happens_to_seats_that_are_offered_the_right_one_is_found(windows, steps):
+def test_whatever_happens_to_seats_that_are_offered_the_right_one_is_found(windows, far, steps):
     """Each step changes one seat and offers it, as the dispatcher does."""
     made, plain = Roster(), PlainRoster()
-    seats = [seat(index, window=window, service_time=LONGER) for index, window in enumerate(windows)]
+    seats = [seat(index, window=window, service_time=LONGER, is_far=far[index]) for index, window in enumerate(windows)]
     for index, what in [(index, "serve") for index in range(len(seats))] + steps:
         one = seats[index % len(seats)]
         match what:

@@ -166,7 +166,8 @@ def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
         "together": False,
         "lease": None,
     }
-    assert snapshot(Seat(3)) == {"index": 3, **new, **measured}
+    assert snapshot(Seat(3)) == {"index": 3, "is_far": False, **new, **measured}
+    assert Seat(3, is_far=True).is_far
 
 
 def test_an_answer_came_along_unless_it_says_that_it_was_left_behind():

@@ -47,7 +47,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "_core/seat.py": {"Seat.unwanted: return None  →  (removed)": "a function that ends returns None"},
     "_core/roster.py": {
-        "Roster._find_idle: return None  →  (removed)": "a function that ends returns None",
+        "_find_idle: return None  →  (removed)": "a function that ends returns None",
         "Roster._find_roomy: return None  →  (removed)": "a function that ends returns None",
         "Roster.offer: return  →  (removed)": "taken off the top and put there again it is where it was; this saves the way",
     },

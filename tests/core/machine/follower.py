@@ -193,6 +193,7 @@ class Follower:
             assert place is max(others, key=lambda other: liking(request.terms.affinity, other.seat.index))
         elif not place.held:
             assert not busy or any(other.service_time >= SHORT for other in busy), "one was awake"
+            assert not place.seat.is_far or all(other.seat.is_far for other in idle), "one was nearer"
         if self.ahead >= self.enough and request.terms.affinity is None:
             assert not busy or any(other.service_time >= SHORT for other in busy), "enough was sent ahead"
         assert link_id > max(place.ids, default=0)

@@ -46,7 +46,7 @@ class PlainHub(Follower):
         self.max_pending = max_pending
         self.enough = enough
         self.chance = chance
-        self.places = [Place(Seat(index), in_band=one) for index, one in enumerate(in_band)]
+        self.places = [Place(Seat(index, is_far=one), in_band=one) for index, one in enumerate(in_band)]
         self.dispatcher = Dispatcher((place.seat for place in self.places), enough=enough)
         self.restarts = Restarts(policy)
         self.failures = FailureLog(policy)
@@ -483,10 +483,10 @@ class PlainHub(Follower):
         place.state = "dying"
         self._follow(self.dispatcher.condemn(place.seat))
 
-    def bury(self, place: Place, *, page: bool = True, wiped: bool = False) -> None:
+    def bury(self, place: Place, *, page: bool = True, wiped: bool = False, certain: bool = True) -> None:
         """It has said all that it ever will: that is heard first, and then its page is read, if there is one.
 
-        A page that was wiped tells nothing any more; what it had told before stands.
+        A page that was wiped tells nothing any more; what it had told before stands. One whose end is not certain may run on.
         """
         page = page and not place.in_band
         assert place.state == "dying"
@@ -504,6 +504,7 @@ class PlainHub(Follower):
                 continue
             request.kills += begun in (None, link_id) and not together  # what began before it had an answer that waited
             again = request.tried < request.terms.retries and request.kills < 2 and not request.came
+            again = again and (certain or request.terms.retry_uncertain)
             if request.lease is not None:
                 self._end(request, "lost", Lost(death, request.begun), "lost")
             elif not request.begun and not request.came_back:
@@ -522,7 +523,7 @@ class PlainHub(Follower):
                 self._end(request, "lost", Lost(death, may_have_run=False), "lost")
             lease.death = death
             self._lease_ends(lease, "broken")
-        self._follow(self.dispatcher.lost(place.seat, read, death))
+        self._follow(self.dispatcher.lost(place.seat, read, death, certain=certain))
         self._ask_for_another(place)
 
     def _ask_for_another(self, place: Place) -> None:
