@@ -14,10 +14,13 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gibbs
 from gibbs._core import lease, seat, ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from gibbs.abc import Traits
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for what tests know
@@ -90,6 +93,62 @@ def moves(table: dict[Any, dict[Any, Any]]) -> str:
             f"Ends, from which nothing leads: {', '.join(ends)}.",
         ]
     )
+
+
+# ------------------------------------------------------------------------------------------------------------ guarantees
+
+
+def guarantees() -> str:
+    """What each launcher's users can rely on, as it follows from its traits."""
+    launchers: dict[str, Traits] = {
+        "this machine": gibbs.LocalLauncher().traits,
+        "ssh": gibbs.SSHLauncher(["host"]).traits,
+        "a command": gibbs.CommandLauncher(["command"]).traits,
+    }
+    rows: list[tuple[str, Callable[[Traits], str]]] = [
+        ("every request gets one outcome", lambda _: "yes"),
+        ("a request runs at most once, unless `retries` allows more", lambda _: "yes"),
+        ("exactly once", lambda _: "no: nobody can"),
+        (
+            "after `WorkerCrashed` it does not run any more",
+            lambda traits: "yes" if traits.kill_is_certain else "if `may_still_run` is False",
+        ),
+        ("a cancelled caller goes on at once", lambda _: "yes"),
+        (
+            "a running call is interrupted, and its worker kept",
+            lambda traits: "yes, for models that allow it" if traits.in_place_cancel else "no: the worker is replaced",
+        ),
+        ("a worker that dies is noticed", lambda _: "by the end of its stream, at once"),
+        ("a host that says nothing any more is noticed", silence),
+        (
+            "nothing is left when the program ends, or is killed",
+            lambda traits: (
+                "yes" if traits.kill_is_certain else "yes; behind a cut connection as soon as that is noticed"
+            ),
+        ),
+        (
+            "arrays travel",
+            lambda traits: "through shared memory" if traits.same_host else "in the stream",
+        ),
+        (
+            "an error tells how the process ended",
+            lambda traits: {
+                "full": "exit status, signal, last lines",
+                "code": "the same, by way of another exit status",
+                "none": "no",
+            }[traits.exit_status],
+        ),
+        ("opens a port on this machine", lambda traits: "yes" if traits.listens else "no"),
+    ]
+    lines = [f"| | {' | '.join(launchers)} |", f"| --- |{' --- |' * len(launchers)}"]
+    lines += [f"| {promise} | {' | '.join(map(kept, launchers.values()))} |" for promise, kept in rows]
+    return "\n".join(lines)
+
+
+def silence(traits: Traits) -> str:
+    if traits.silent_loss_within is None:
+        return "when the command ends"
+    return f"within {traits.silent_loss_within:g} s" if traits.silent_loss_within else "there is none between"
 
 
 # ----------------------------------------------------------------------------------------------------------- reliability
@@ -306,6 +365,7 @@ DRAWN = {
     "ticket moves": lambda: moves(ticket.MOVES),
     "seat moves": lambda: moves(seat.MOVES),
     "lease moves": lambda: moves(lease.MOVES),
+    "guarantees": guarantees,
     "promises": promises,
     "faults": faults,
     "features": features,

@@ -37,6 +37,7 @@ NAV = {
         "A call and its caller": "context.md",
         "Many items": "maps.md",
         "Conversations": "leases.md",
+        "From one machine to a cluster": "cluster.md",
         "Moving to gibbs": "moving.md",
         "Examples": "examples.md",
     },

@@ -6,7 +6,7 @@ async with gibbs.open_hub(MyModel, workers=4) as hub:
 ```
 
 The rooms: `_wire` is what is said between the processes, `_worker` the child, `_core` what is decided, `_parent` how the hub
-acts, `_hub` what a user sees. Each name is loaded when it is first asked for, so that a worker, which imports this package
+acts, `_launch` how workers come to be, `_hub` what a user sees. Each name is loaded when it is first asked for, so that a worker, which imports this package
 too, stays light.
 """
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from gibbs._hub import Hub as Hub
     from gibbs._hub import open_hub as open_hub
     from gibbs._job import Job as Job
+    from gibbs._launch.command import CommandLauncher as CommandLauncher
+    from gibbs._launch.local import LocalLauncher as LocalLauncher
+    from gibbs._launch.ssh import SSHLauncher as SSHLauncher
     from gibbs._map import Results as Results
     from gibbs._model import CurrentWorker as CurrentWorker
     from gibbs._model import Interrupted as Interrupted
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
     from gibbs._model import report as report
     from gibbs._model import uninterruptible as uninterruptible
     from gibbs._options import Safe as Safe
-    from gibbs._parent.local import LocalLauncher as LocalLauncher
     from gibbs._records import Ending as Ending
     from gibbs._records import Health as Health
     from gibbs._records import HubStatistics as HubStatistics
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchMismatch",
     "Calls",
+    "CommandLauncher",
     "CurrentWorker",
     "Ending",
     "Endpoint",
@@ -77,6 +80,7 @@ __all__ = [
     "RestartPolicy",
     "RestartsExhausted",
     "Results",
+    "SSHLauncher",
     "Safe",
     "Stream",
     "WorkerCrashed",
@@ -96,6 +100,7 @@ __all__ = [
 _HOME = {
     "BatchMismatch": "gibbs._batched",
     "Calls": "gibbs._calls",
+    "CommandLauncher": "gibbs._launch.command",
     "CurrentWorker": "gibbs._model",
     "Ending": "gibbs._records",
     "Endpoint": "gibbs._calls",
@@ -110,7 +115,7 @@ _HOME = {
     "Job": "gibbs._job",
     "Lease": "gibbs._calls",
     "LeaseBroken": "gibbs._errors",
-    "LocalLauncher": "gibbs._parent.local",
+    "LocalLauncher": "gibbs._launch.local",
     "MessageTooLarge": "gibbs._errors",
     "Origin": "gibbs._records",
     "PoisonRequest": "gibbs._errors",
@@ -119,6 +124,7 @@ _HOME = {
     "RestartPolicy": "gibbs._core.restarts",
     "RestartsExhausted": "gibbs._errors",
     "Results": "gibbs._map",
+    "SSHLauncher": "gibbs._launch.ssh",
     "Safe": "gibbs._options",
     "Stream": "gibbs._stream",
     "WorkerCrashed": "gibbs._errors",

@@ -18,7 +18,7 @@ import anyio
 
 import gibbs
 
-from ._parent.kernel import has_claims, has_memfd, has_pidfd
+from ._launch.kernel import has_claims, has_memfd, has_pidfd
 from ._parent.usable_cpus import usable_cpus
 
 PACKAGES = ["gibbs", "anyio", "cloudpickle", "trio", "uvloop", "starlette", "fastapi"]

@@ -216,6 +216,7 @@ class Calls(Generic[M_co]):
         abandon_on_cancel: bool = UNSET,
         priority: int = UNSET,
         retries: int = UNSET,
+        retry_uncertain: bool = UNSET,
         key: str | bytes | int | None = UNSET,
         max_wait: float = UNSET,
         buffer: int = UNSET,
@@ -232,6 +233,8 @@ class Calls(Generic[M_co]):
             retries: how often a request is sent again after a worker died that may have begun it; 0 by default. Never after what
                 the model raised, nor a stream of which something came. One that has killed two workers by itself raises
                 PoisonRequest. For calls that do no harm when they run twice.
+            retry_uncertain: whether `retries` holds too where nobody can say that the old worker does not run it any more
+                (`WorkerCrashed.may_still_run`), as on another machine that is not heard of; False by default.
             key: of the workers that are free, the same key finds the same one again, whose caches know it; None by default. It
                 waits for none.
             max_wait: seconds within which a worker must take the request, or it raises HubOverloaded; math.inf by default.
@@ -250,6 +253,7 @@ class Calls(Generic[M_co]):
             abandon_on_cancel=abandon_on_cancel,
             priority=priority,
             retries=retries,
+            retry_uncertain=retry_uncertain,
             key=key,
             max_wait=max_wait,
             buffer=buffer,
@@ -398,6 +402,7 @@ class Endpoint(Generic[P, R_co]):
         abandon_on_cancel: bool = UNSET,
         priority: int = UNSET,
         retries: int = UNSET,
+        retry_uncertain: bool = UNSET,
         key: str | bytes | int | None = UNSET,
         max_wait: float = UNSET,
         buffer: int = UNSET,
@@ -408,6 +413,7 @@ class Endpoint(Generic[P, R_co]):
             abandon_on_cancel=abandon_on_cancel,
             priority=priority,
             retries=retries,
+            retry_uncertain=retry_uncertain,
             key=key,
             max_wait=max_wait,
             buffer=buffer,

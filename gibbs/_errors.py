@@ -25,7 +25,7 @@ from typing import Any, Literal
 import anyio
 
 ClosedReason = Literal["closed", "draining", "failed"]
-StartFailure = Literal["model", "import", "timeout", "exited", "recursive", "refused", "resources"]
+StartFailure = Literal["model", "import", "timeout", "exited", "recursive", "refused", "resources", "launch"]
 Stage = Literal["arguments", "call", "result"]
 
 
@@ -95,7 +95,7 @@ class WorkerStartFailed(GibbsError):
         reason: "model", its construction raised (`__cause__` is that exception); "import", its code could not be loaded
             there; "timeout"; "exited", the process ended first; "recursive", a module that it imports opens a hub;
             "refused", what the factory built cannot be served; "resources", no process could be made (`__cause__` is the
-            OSError).
+            OSError); "launch", the launcher could not reach a place for it (`__cause__` is its `gibbs.abc.LaunchFailed`).
         exit_code, signal: how the process ended, where that is the story.
         stderr_tail: the last lines that it wrote.
         detail: a sentence about this failure.
@@ -139,8 +139,9 @@ class WorkerCrashed(GibbsError):
         stderr_tail: the last lines that it wrote on descriptors 1 and 2.
         probable_cause: a sentence, or "".
         may_have_run: False only if it is certain that the model never saw this request; then it can be sent again.
-        may_still_run: True if nobody can promise that the old process does not run any more. On one machine only if the
-            kernel did not end a killed process in time.
+        may_still_run: True if nobody can promise that the old process does not run any more: what led to a worker on another machine
+            has ended, and nothing was heard of it. On one machine only if the kernel did not end a killed process in time.
+        host: the name of the machine that it ran on; "" for this one.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class WorkerCrashed(GibbsError):
         probable_cause: str = "",
         may_have_run: bool = True,
         may_still_run: bool = False,
+        host: str = "",
     ) -> None:
         self.name = name
         self.pid = pid
@@ -167,7 +169,13 @@ class WorkerCrashed(GibbsError):
         self.probable_cause = probable_cause
         self.may_have_run = may_have_run
         self.may_still_run = may_still_run
+        self.host = host
         super().__init__(name, pid, seat, incarnation)
+
+    @property
+    def where(self) -> str:
+        """Its process, in words."""
+        return f"pid {self.pid} on {self.host}" if self.host else f"pid {self.pid}"
 
     @property
     def how(self) -> str:
@@ -177,14 +185,16 @@ class WorkerCrashed(GibbsError):
         elif self.exit_code is not None:
             how = f"exited with status {self.exit_code}"
         elif self.may_still_run:
-            how = "was killed, and the kernel has not ended it yet"
+            how = "is lost, and may still run"
         else:
             how = "ended, nobody knows how"
         return f"{how}; {self.probable_cause}" if self.probable_cause else how
 
     def __str__(self) -> str:
-        text = f"worker {self.seat} of the hub {self.name!r} (pid {self.pid}) died with this request: {self.how}"
-        if self.may_have_run:
+        text = f"worker {self.seat} of the hub {self.name!r} ({self.where}) died with this request: {self.how}"
+        if self.may_still_run:
+            text += ". The request may have run, and may run still: send it again only if it can run twice at a time"
+        elif self.may_have_run:
             text += ". The request may have run: send it again only if that does no harm"
         else:
             text += ". The request was never begun and can be sent again"
@@ -205,7 +215,7 @@ class PoisonRequest(WorkerCrashed):
     def __str__(self) -> str:
         text = (
             f"{len(self.crashes) + 1} workers of the hub {self.name!r} died with this request, which is tried no more; the last, "
-            f"worker {self.seat} (pid {self.pid}): {self.how}. Look at its arguments before it is sent again"
+            f"worker {self.seat} ({self.where}): {self.how}. Look at its arguments before it is sent again"
         )
         return _with_tail(text, self.stderr_tail)
 

@@ -19,11 +19,12 @@ from ._calls import Calls, M_co
 from ._core.restarts import RestartPolicy
 from ._desk import Desk
 from ._errors import HubClosed, RecursiveStart
+from ._launch.local import LocalLauncher
 from ._model import interrupts
 from ._options import CallOptions, HubOptions, OnCancel, Safe, batched_by, check_factory, name_of
 from ._parent.crew import Crew
+from ._parent.fleet import open_fleet
 from ._parent.insist import insist
-from ._parent.local import LocalLauncher
 from ._parent.numbers import statistics_of
 from ._records import Health, HubStatistics
 from ._wire.recipe import write_recipe
@@ -148,7 +149,7 @@ def open_hub(
     *args: object,
     workers: int,
     name: str | None = None,
-    launcher: Launcher | None = None,
+    launcher: Launcher | Sequence[tuple[Launcher, int]] | None = None,
     ready: int | Literal["all"] = "all",
     start_timeout: float = 60.0,
     start_concurrency: int | None = None,
@@ -175,10 +176,11 @@ def open_hub(
         *args: its arguments. They are not checked by type checkers.
         workers: how many copies of the model, 1 or more: each takes its own memory.
         name: in logs and errors; by default the factory's name.
-        launcher: how processes come to be; by default `gibbs.LocalLauncher()`.
+        launcher: how processes come to be; by default `gibbs.LocalLauncher()`. Or several, each with how many of the workers it makes:
+            `[(gibbs.LocalLauncher(), 4), (gibbs.SSHLauncher(["gpu1"]), 8)]`. Among workers that are free one on this machine is preferred.
         ready: how many models must be built before the body is entered: "all", or a number from 0.
         start_timeout: seconds for each attempt to start a worker, model included.
-        start_concurrency: how many workers may start at once; None: all.
+        start_concurrency: how many workers of each launcher may start at once; None: all.
         close_timeout: seconds for all workers together to leave; then they are killed.
         max_pending: how many requests may wait for a worker; 0: a request goes to an idle worker or not at all.
         max_message: how many bytes the pickle of a request, or of a result, may have, 1 MiB or more; `math.inf` for no limit.
@@ -195,7 +197,8 @@ def open_hub(
         TypeError, ValueError: an option makes no sense; no process was started.
         pickle.PicklingError, TypeError, ...: the factory or its arguments cannot be pickled; no process was started.
         WorkerStartFailed: not enough workers became ready; none is left.
-        RestartsExhausted: workers failed too often later; the body was cancelled.
+        RestartsExhausted: workers failed too often later; the body was cancelled. Instead of it WorkerStartFailed, if a launcher says that
+            there is no use in trying again.
         RecursiveStart: called by a module that a worker is importing.
         NotImplementedError: on entering, on Windows.
 
@@ -240,8 +243,8 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
     body_error: BaseException | None = None
     crew: Crew | None = None
     try:
-        async with options.launcher.session() as session, anyio.create_task_group() as tg:
-            crew = Crew(options, recipe, session, cancel_body=body_scope.cancel)
+        async with open_fleet(options) as fleet, anyio.create_task_group() as tg:
+            crew = Crew(options, recipe, fleet, cancel_body=body_scope.cancel)
             crew.meet_batched(batched_by(factory))
             hub: Hub[M] = Hub._over(Desk(crew), options.call)  # noqa: SLF001 - its own module
             patience = 0.0  # a hub that never opened has nobody to be polite to

@@ -40,6 +40,7 @@ class CallOptions:
     buffer: int = 128
     priority: int = 0
     retries: int = 0
+    retry_uncertain: bool = False
     key: str | bytes | int | None = None
     max_wait: float = math.inf
     terms: Terms = field(init=False, repr=False, compare=False)  # what the dispatcher is told of them
@@ -57,6 +58,8 @@ class CallOptions:
         if abs(self.priority) > MOST_PRIORITY:
             raise ValueError(f"priority must be between -{MOST_PRIORITY} and {MOST_PRIORITY}, not {self.priority!r}")
         _check_number("retries", self.retries, at_least=0, whole=True)
+        if not isinstance(self.retry_uncertain, bool):
+            raise TypeError(f"retry_uncertain must be True or False, not {self.retry_uncertain!r}")
         if self.key is not None and (isinstance(self.key, bool) or not isinstance(self.key, str | bytes | int)):
             raise TypeError(f"key must be a str, bytes or an int, not {self.key!r}")
         _check_number("max_wait", self.max_wait, at_least=0)
@@ -64,6 +67,7 @@ class CallOptions:
             on_cancel=self.on_cancel,
             priority=self.priority,
             retries=self.retries,
+            retry_uncertain=self.retry_uncertain,
             affinity=None if self.key is None else affinity_of(self.key),
             max_wait=self.max_wait,
         )
@@ -120,7 +124,7 @@ class HubOptions:
 
     name: str
     workers: int
-    launcher: Launcher
+    launcher: Launcher | Sequence[tuple[Launcher, int]]
     ready: int
     start_timeout: float
     start_concurrency: int | None
@@ -133,13 +137,13 @@ class HubOptions:
     propagate: Sequence[ContextVar[Any]]
     logs: bool
     call: CallOptions
+    crews: tuple[tuple[Launcher, int], ...] = field(init=False)  # which launcher fills how many seats, in their order
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a string, not {self.name!r}")
         _check_number("workers", self.workers, at_least=1, whole=True)
-        if isinstance(self.launcher, type) or not callable(getattr(self.launcher, "session", None)):
-            raise TypeError(f"launcher must be a gibbs.abc.Launcher, not {self.launcher!r}")
+        object.__setattr__(self, "crews", _crews_of(self.launcher, self.workers))
         if isinstance(self.ready, bool) or not isinstance(self.ready, int):
             raise TypeError(f'ready must be "all" or a number of workers, not {self.ready!r}')
         if not 0 <= self.ready <= self.workers:
@@ -162,6 +166,31 @@ class HubOptions:
         object.__setattr__(self, "propagate", tuple(self.propagate))
         if not isinstance(self.logs, bool):
             raise TypeError(f"logs must be True or False, not {self.logs!r}")
+
+
+def _crews_of(launcher: Any, workers: int) -> tuple[tuple[Launcher, int], ...]:
+    """Which launcher fills how many seats. Raises TypeError or ValueError."""
+    if not isinstance(launcher, list | tuple):
+        _check_launcher(launcher)
+        return ((launcher, workers),)
+    crews = []
+    for pair in launcher:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise TypeError(f"launcher must be a launcher, or pairs of one and its number of workers, not {pair!r}")
+        _check_launcher(pair[0])
+        _check_number("the number of workers of a launcher", pair[1], at_least=1, whole=True)
+        crews.append((pair[0], pair[1]))
+    if sum(count for _, count in crews) != workers:
+        counts = " + ".join(str(count) for _, count in crews) or "none"
+        raise ValueError(
+            f"the launchers must have as many workers together as the hub, workers={workers}, not {counts}"
+        )
+    return tuple(crews)
+
+
+def _check_launcher(launcher: Any) -> None:
+    if isinstance(launcher, type) or not callable(getattr(launcher, "session", None)):
+        raise TypeError(f"launcher must be a gibbs.abc.Launcher, not {launcher!r}")
 
 
 def check_factory(factory: Any) -> None:

@@ -30,17 +30,19 @@ class Ending:
     """How a worker's process ended.
 
     Attributes:
-        how: "exited" with an exit status, "signalled" by a signal, or "unknown" when somebody else reaped the process,
-            or the kernel has not ended it.
+        how: "exited" with an exit status, "signalled" by a signal, "lost" when what led to it has ended and nothing was heard of it, or
+            "unknown" when somebody else reaped the process, or the kernel has not ended it.
         code: the exit status or the signal's number; None when unknown.
         certain: False when nobody can promise that the process does not run any more.
         tail: the last lines that it wrote on descriptors 1 and 2, capped; "" where they are not captured.
+        detail: what the launcher, or what it uses, says about it, in words; or "".
     """
 
-    how: Literal["exited", "signalled", "unknown"]
+    how: Literal["exited", "signalled", "lost", "unknown"]
     code: int | None = None
     certain: bool = True
     tail: str = ""
+    detail: str = ""
 
     @property
     def exit_code(self) -> int | None:
@@ -62,6 +64,8 @@ class Ending:
             return f"exited with status {self.code}"
         if self.how == "signalled":
             return f"was ended by {self.signal}"
+        if self.how == "lost":
+            return f"is lost: {self.detail}" if self.detail else "is lost"
         if not self.certain:
             return "was killed, and the kernel has not ended it yet"
         return "is gone, its exit status was taken by other code of this program"
@@ -134,6 +138,10 @@ def probable_cause(ending: Ending, *, violation: str | None = None) -> str:
     """A sentence on why a worker probably ended so, or ""."""
     if violation:
         return f"it was killed by the hub, since {violation}"
+    if ending.detail:
+        return ending.detail
+    if ending.how == "unknown" and not ending.certain:
+        return "it was killed, and the kernel has not ended it yet"
     if ending.how == "exited":
         return "the model, or a library of it, ended the process (os._exit, or an uncaught error in the worker)"
     return {

@@ -8,7 +8,7 @@ other end. What a launcher can promise is data, its `Traits`. `gibbs.testing.che
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -17,20 +17,39 @@ if TYPE_CHECKING:
 
     from ._records import Ending, Origin
 
-__all__ = ["LaunchSession", "Launcher", "SideChannel", "Traits", "WorkerProcess", "WorkerSpec"]
+__all__ = [
+    "LaunchFailed",
+    "LaunchRefused",
+    "LaunchSession",
+    "Launcher",
+    "SideChannel",
+    "Traits",
+    "WorkerProcess",
+    "WorkerSpec",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What a launcher's workers can promise, as data.
+    """What a launcher's workers can promise, as data. What follows from it for a hub's user is the table of docs/cluster.md.
 
     Attributes:
-        same_host: descriptors and memory may be shared with the worker.
+        same_host: descriptors and memory may be shared with the worker, and it finds the files that this program finds.
         kill_is_certain: after `kill()` and `ended()` the process is proven gone.
+        in_place_cancel: a running call can be interrupted, and its worker and model are kept.
+        exit_status: what is told of how a process ended: "full", its exit status or the signal, and its last lines of output; "code", the
+            same by way of an exit status of something else; "none".
+        silent_loss_within: seconds in which a host that says nothing any more is noticed; 0.0 where there is none between, None if nobody
+            can promise a number.
+        listens: a port is open on this machine as long as the hub is.
     """
 
     same_host: bool
     kill_is_certain: bool
+    in_place_cancel: bool = True
+    exit_status: Literal["full", "code", "none"] = "full"
+    silent_loss_within: float | None = 0.0
+    listens: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +60,27 @@ class WorkerSpec:
         name: the hub's name.
         seat: the seat's index, from 0 to `workers` - 1.
         incarnation: the how-manieth worker of that seat, from 1; never reused within a hub.
-        workers: how many seats the hub has.
+        workers: how many of the hub's seats this launcher fills.
     """
 
     name: str
     seat: int
     incarnation: int
     workers: int
+
+
+class LaunchFailed(Exception):
+    """No process could be had, for a reason that may pass: a host that cannot be reached, a place that was lost.
+
+    While a hub opens it is the cause of a WorkerStartFailed, later a failed start that counts under its RestartPolicy.
+    """
+
+
+class LaunchRefused(LaunchFailed):
+    """No process could be had, and there is no use in trying again: a key that is refused, another version of Python there.
+
+    The cause of a WorkerStartFailed, which also ends a hub that is open.
+    """
 
 
 class SideChannel(Protocol):
@@ -81,7 +114,8 @@ class SideChannel(Protocol):
 class WorkerProcess(Protocol):
     """One launched process, as the hub sees it.
 
-    It may have a `device`: a str, which the model is told, or None; and `hang()` and `go_on()`, which `gibbs.testing.hang` calls.
+    It may have a `device`: a str, which the model is told, or None; a `silence`: the seconds after which it may end itself if it has heard
+    nothing on its stream, which the hub then prevents; and `hang()` and `go_on()`, which `gibbs.testing.hang` calls.
     """
 
     @property
@@ -118,7 +152,8 @@ class LaunchSession(Protocol):
     async def launch(self, spec: WorkerSpec) -> WorkerProcess:
         """Start one process, connected; its model is not built yet.
 
-        Raises OSError when no process can be made. If it raises or is cancelled, nothing of the attempt is left.
+        Raises OSError when no process can be made, LaunchFailed when none can be had now, LaunchRefused when there is no use in trying
+        again. If it raises or is cancelled, nothing of the attempt is left, and nothing of it will appear later.
         """
         ...
 

@@ -1,8 +1,8 @@
-"""The door to a worker process, for launchers: `serve()` runs the loop on a descriptor; `main()` is the local launcher's entry.
+"""The door to a worker process, for launchers: `serve()` runs the loop on a descriptor, `python -m gibbs.worker --stdio` on stdin and stdout.
 
 Example:
     A launcher that starts `python -c "from gibbs.worker import serve; serve(3)"` with descriptor 3 connected to the hub has
-    made a worker.
+    made a worker. `gibbs.CommandLauncher(["ssh", "-T", "host", "python3 -m gibbs.worker --stdio"])` makes one over a command.
 """
 
 from __future__ import annotations
@@ -14,7 +14,53 @@ from ._worker.serve import serve as serve
 
 __all__ = ["serve"]
 
-serve.__module__ = __name__
+serve.__module__ = "gibbs.worker"
+
+
+def main() -> None:
+    """Be the worker that the local launcher started: the arguments are descriptors and the pid of the hub's program."""
+    _give_way()
+    stream, page, claims, arguments, results, lifeline, parent = map(int, sys.argv[1:8])
+    sys.argv[1:] = []
+    _speak_in_lines()
+    serve(
+        stream,
+        page=page,
+        claims=claims,
+        arguments=arguments,
+        results=results,
+        lifeline_fd=lifeline,
+        parent=parent,
+    )
+
+
+def over_stdio() -> None:
+    """Be a worker whose stdin and stdout lead to the hub. What the model prints goes to stderr; its stdin is empty."""
+    import fcntl
+
+    from ._wire.hello import Hello
+    from ._worker.keeper import fork_worker
+
+    if sys.argv[1:] != ["--stdio"] or os.isatty(0):
+        sys.exit(
+            "usage: python -m gibbs.worker --stdio\n"
+            "It is started by a program that has a hub, see gibbs.CommandLauncher: stdin and stdout lead there."
+        )
+    sys.argv[1:] = []
+    _look_last_in_the_current_directory()
+    stream, out = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (0, 1))
+    empty = os.open(os.devnull, os.O_RDWR)
+    os.dup2(empty, 0)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # there is no stderr
+        os.dup2(empty, 1)
+    os.close(empty)
+    lifeline = fork_worker(stream, out)
+    _give_way()
+    _speak_in_lines()
+    os.write(out, Hello.of_this_process(os.getpid()).line())
+    serve(stream, out=out, lifeline_fd=lifeline, parent=os.getppid())
 
 
 def _give_way() -> None:
@@ -26,25 +72,25 @@ def _give_way() -> None:
         pass
 
 
-def main() -> None:
-    """Be the worker that the local launcher started: the arguments are descriptors and the pid of the hub's program."""
+def _speak_in_lines() -> None:
     import faulthandler
     from io import TextIOWrapper
 
-    _give_way()
-    stream, page, claims, arguments, results, lifeline, parent = map(int, sys.argv[1:8])
-    sys.argv[1:] = []
     if sys.stderr is not None:
         faulthandler.enable()  # a segmentation fault says where it was, in WorkerCrashed.stderr_tail
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, TextIOWrapper):
             output.reconfigure(line_buffering=True)
-    serve(
-        stream,
-        page=page,
-        claims=claims,
-        arguments=arguments,
-        results=results,
-        lifeline_fd=lifeline,
-        parent=parent,
-    )
+
+
+def _look_last_in_the_current_directory() -> None:
+    """`python -m` looks there first, where a file may be called like a standard module."""
+    here = os.getcwd()
+    if sys.path and sys.path[0] in ("", here):
+        sys.path.append(sys.path.pop(0) or here)
+
+
+if __name__ == "__main__":
+    from gibbs.worker import over_stdio  # the module that others import, not a second one
+
+    over_stdio()

@@ -277,7 +277,7 @@ def culprit(frame: types.FrameType | None, library: str | None) -> str | None:
         name, function = frame.f_code.co_filename, frame.f_code.co_name
         if name.startswith((TESTS, "<frozen importlib")) or function == "<module>":
             return None  # a test's own code, also one that the library calls; an import
-        if name.endswith(("logging/__init__.py", "_parent/output.py")) and function in ("emit", "to_stderr"):
+        if name.endswith(("logging/__init__.py", "_launch/output.py")) and function in ("emit", "to_stderr"):
             return None  # where a program's log and its standard error go is the program's affair
         if name.endswith("threading.py") and function == "start":
             return None  # until the new thread runs: for each worker that is one
@@ -286,7 +286,7 @@ def culprit(frame: types.FrameType | None, library: str | None) -> str | None:
         if name.endswith("subprocess.py") and function in ("__init__", "_execute_child"):
             spawning = True
         if library and name.startswith(library):
-            if spawning and re.fullmatch(r"_parent/(local|process)\w*\.py", name[len(library) :]):
+            if spawning and re.fullmatch(r"_launch/(local|process|command)\w*\.py", name[len(library) :]):
                 return None  # blocks 0.3 ms for each spawn: decided (design.md §2.4), cheaper than a thread
             if name.endswith("_wire/recipe.py"):
                 return None  # looks, while a hub opens, where modules are, as an import does

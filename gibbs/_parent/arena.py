@@ -42,10 +42,14 @@ if TYPE_CHECKING:
 class Shelf:
     """What hub and one worker have lent each other, by link id."""
 
-    __slots__ = ("_lent", "_longest", "_results", "_sees_arguments", "news")
+    __slots__ = ("_lends", "_lent", "_longest", "_results", "_sees_arguments", "news")
 
-    def __init__(self, process: WorkerProcess | None, longest: float) -> None:
-        """None: of a worker that is not trusted, which shares no memory. Nor does one that the stream alone reaches."""
+    def __init__(self, process: WorkerProcess | None, longest: float, *, lends: bool) -> None:
+        """None: of a worker that is not trusted, which shares no memory. Nor does one that the stream alone reaches.
+
+        `lends`: whether the arena that this worker sees is the one which the hub puts arguments into.
+        """
+        self._lends = lends
         results: Arena | None = getattr(process, "results", None) if process is not None and process.side else None
         self._results = None if results is None else Borrower(results, longest)
         # Not empty: `messages` tells the worker.
@@ -61,7 +65,7 @@ class Shelf:
 
     def meet(self, kind: int, said: Any) -> Any:
         """What the worker said first, of which this is to know whether it could map the hub's arena."""
-        self._sees_arguments = kind == READY and self.shared and said.get("sees_arguments") is True
+        self._sees_arguments = kind == READY and self.shared and self._lends and said.get("sees_arguments") is True
         return said
 
     def messages(

@@ -21,6 +21,7 @@ from .._core.restarts import Restarts
 from .._core.seat import Seat, SeatState
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
 from .._wire.lender import Lender
+from ..abc import LaunchRefused
 from .cleanups import Cleanups
 from .logs import Records
 from .own import own
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from .._core.ticket import Ticket
     from .._errors import ClosedReason
     from .._options import HubOptions
-    from ..abc import LaunchSession
     from .arena import Shelf
+    from .fleet import Fleet
 
 logger = logging.getLogger("gibbs")
 
@@ -53,20 +54,16 @@ class Crew:
     may wait for.
     """
 
-    def __init__(
-        self, options: HubOptions, recipe: bytes, session: LaunchSession, *, cancel_body: Callable[[], None]
-    ) -> None:
+    def __init__(self, options: HubOptions, recipe: bytes, fleet: Fleet, *, cancel_body: Callable[[], None]) -> None:
         self.options = options
         self.recipe = recipe
-        self.session = session
-        self.dispatcher = Dispatcher([Seat(index) for index in range(options.workers)])
-        self.supervisors = [Supervisor(seat, self) for seat in self.dispatcher.seats]
-        self.start_slots = None if options.start_concurrency is None else anyio.Semaphore(options.start_concurrency)
+        seats = [Seat(index, is_far=not post.traits.same_host) for index, post in enumerate(fleet.posts)]
+        self.dispatcher = Dispatcher(seats)
+        self.supervisors = [Supervisor(seat, post, self) for seat, post in zip(seats, fleet.posts, strict=True)]
         self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
         self.cleanups = Cleanups()
         self.records = Records(options.name, wanted=options.logs)
-        arguments = getattr(session, "arguments", None) if options.results is None else None
-        self.lender = None if arguments is None else Lender(arguments, options.max_message)
+        self.lender = None if fleet.arguments is None else Lender(fleet.arguments, options.max_message)
         self.news = News()
         self.loop = running_loop()
         self.turns = Turns()
@@ -183,6 +180,9 @@ class Crew:
         if self.closed in ("closed", "failed"):  # a hub that drains goes on: it owes answers
             return math.inf
         logger.warning("%s", problem)
+        if isinstance(problem.__cause__, LaunchRefused):
+            self.fail(problem)
+            return math.inf
         pause = self._restarts.failed_start(seat.index, anyio.current_time(), random.random())
         return self._go_on_or_give_up(problem, pause)
 

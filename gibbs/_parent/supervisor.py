@@ -16,7 +16,7 @@ from .._errors import PoisonRequest, RemoteError, StartFailure, WorkerCrashed, W
 from .._records import probable_cause
 from .._wire import failure
 from .._wire.messages import UNFIT
-from ..abc import WorkerSpec
+from ..abc import LaunchFailed, WorkerSpec
 from .link import Link
 from .logs import levels
 from .usable_cpus import usable_cpus
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .._records import Ending
     from ..abc import WorkerProcess
     from .crew import Crew
+    from .fleet import Post
 
 
 class Death:
@@ -65,9 +66,10 @@ def crash_of(outcome: Lost) -> WorkerCrashed:
 class Supervisor:
     """Keeps one seat occupied until the hub closes."""
 
-    def __init__(self, seat: Seat, crew: Crew) -> None:
+    def __init__(self, seat: Seat, post: Post, crew: Crew) -> None:
         self.seat = seat
         self.worker: Worker | None = None
+        self._post = post
         self._crew = crew
         self._deadline = math.inf  # of the hub's closing; finite once it closes
         self._launching = anyio.CancelScope()
@@ -105,7 +107,7 @@ class Supervisor:
         self._ready_at = math.nan
         worker: Worker | None = None
         problem: WorkerStartFailed | None = None
-        slot = _StartSlot(self._crew.start_slots)
+        slot = _StartSlot(self._post.start_slots)
         try:
             process, start_deadline = await self._launch(slot)
             worker = self.worker = self._worker(process)
@@ -132,9 +134,9 @@ class Supervisor:
 
     async def _launch(self, slot: _StartSlot) -> tuple[WorkerProcess, float]:
         """A process, and the time by which its model must be built. Raises WorkerStartFailed."""
-        options = self._crew.options
+        options, post = self._crew.options, self._post
         spec = WorkerSpec(
-            name=options.name, seat=self.seat.index, incarnation=self.seat.incarnation, workers=options.workers
+            name=options.name, seat=self.seat.index, incarnation=self.seat.incarnation, workers=post.seats
         )
         process: WorkerProcess | None = None
         deadline = math.inf
@@ -142,7 +144,9 @@ class Supervisor:
             await slot.acquire()
             deadline = self._launching.deadline = anyio.current_time() + options.start_timeout
             try:
-                process = await self._crew.session.launch(spec)
+                process = await post.session.launch(spec)
+            except LaunchFailed as error:
+                raise self._failed("launch", str(error)) from error
             except OSError as error:
                 raise self._failed("resources", f"no process could be made: {error}") from error
         if process is None:
@@ -162,6 +166,7 @@ class Supervisor:
             cancel_grace=crew.options.cancel_grace,
             max_message=crew.options.max_message,
             trusted=crew.options.results is None,
+            lends=self._post.lends,
             cleanups=crew.cleanups,
         )
         if self.closing:
@@ -180,6 +185,8 @@ class Supervisor:
             "awake_below": DUE_SOON if options.workers < usable_cpus() else 0.0,
             "safe": options.results is not None,
             "arenas": worker.shelf.shared,
+            "elsewhere": not self._post.traits.same_host,
+            "silence": getattr(worker.process, "silence", None),
             "recipe": self._crew.recipe,
             "logs": levels() if options.logs else None,
         }
@@ -197,14 +204,16 @@ class Supervisor:
         dispatcher = self._crew.dispatcher
         self._crew.carry_out(dispatcher.condemn(self.seat))
         begun: int | None = 0
+        certain = True
         if worker is not None:  # a process that may still run may still begin what it holds: its page proves nothing
-            begun = worker.link.begun() if worker.ending.certain else None
-            if worker.ending.certain:
+            certain = worker.ending.certain
+            begun = worker.link.begun() if certain else None
+            if certain:
                 worker.shelf.clear()
             else:  # it may still write into what it was lent
                 self._crew.not_buried.append(worker.shelf)
         death = self._death(worker) if worker is not None else None
-        self._crew.carry_out(dispatcher.lost(self.seat, begun, death))
+        self._crew.carry_out(dispatcher.lost(self.seat, begun, death, certain=certain))
         self._crew.waits.ring()  # some may have gone back
 
     # ---- in words
@@ -217,6 +226,7 @@ class Supervisor:
         return Death(
             name=self._crew.options.name,
             pid=worker.process.origin.pid,
+            host=worker.process.origin.host,
             seat=self.seat.index,
             incarnation=self.seat.incarnation,
             exit_code=ending.exit_code,

@@ -31,6 +31,7 @@ from .._wire.messages import (
     LEAVE,
     LOG,
     OUTCOMES,
+    PING,
     READY,
     REPORT,
     SECONDS,
@@ -72,6 +73,7 @@ Over: TypeAlias = Literal[
 
 STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
 EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
+SIGNS = 3  # that a worker which ends itself in the silence of its hub may miss
 REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left
 
 
@@ -95,11 +97,12 @@ class Worker:
         cancel_grace: float,
         max_message: float,
         trusted: bool,
+        lends: bool,
         cleanups: Cleanups,
     ) -> None:
         self.process = process
         self.link = link
-        self.shelf = Shelf(process if trusted else None, max_message)
+        self.shelf = Shelf(process if trusted else None, max_message, lends=lends)
         self._trusted = trusted
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
         self.over: Over | None = None
@@ -155,6 +158,8 @@ class Worker:
             try:
                 for task in (self._pump, self._write, self._watch):
                     tg.start_soon(own(task))
+                if (silence := setup["silence"]) is not None:
+                    tg.start_soon(own(self._give_signs), silence / SIGNS)
                 setup["in_band"] = self.link.in_band
                 self.link.send(SETUP, 0, payload.dumps(setup))
                 in_time = True
@@ -284,6 +289,15 @@ class Worker:
         try:
             await self.process.ended()
             self._end("exited")
+        finally:
+            self._end("cut")
+
+    async def _give_signs(self, interval: float) -> None:
+        """Let a worker that is somewhere else know that its hub lives."""
+        try:
+            while True:
+                await anyio.sleep(interval)
+                self.link.send(PING)
         finally:
             self._end("cut")
 

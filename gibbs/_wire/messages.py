@@ -17,6 +17,7 @@ BATCH = 9  # the so many CALLs that follow are one call of a method that takes a
 DEADLINE = 10  # so many SECONDS are left to the caller of that request: it follows, or the worker has asked
 CALL_OF_MANY = 12  # as CALL, of a caller who asks for many at once: its answer may wait a moment for the next ones
 TRACK = 11  # as CALL, whose caller wants to know how it is getting on
+PING = 13  # in band only: the hub lives, and can be reached; else the worker would end itself, see `silence` in SETUP
 CLOSE = 8  # the reader of that stream is gone: close its generator where it yields
 FREED_RESULT = 5  # no view is left of what that request's result had in the worker's arena
 
@@ -36,7 +37,7 @@ REPORT = 25  # how far that request has come, which was a TRACK; the body is a p
 LOG = 26  # a record of `logging`, made while that request ran; the body is a dict of plain data
 
 TO_WORKER = frozenset(
-    {SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, DEADLINE, TRACK, CALL_OF_MANY, FREED_RESULT}
+    {SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, DEADLINE, TRACK, CALL_OF_MANY, PING, FREED_RESULT}
 )
 TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS, ASKS, REPORT, LOG})
 

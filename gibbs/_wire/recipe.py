@@ -47,9 +47,16 @@ class Recipe:
     def __init__(self, body: bytes) -> None:
         self._path, self._missing, self._shadowed, self._product = payload.loads(body)
 
-    def install(self) -> None:
-        """Make this process find the modules that the parent finds. Imports nothing."""
-        sys.path[:] = self._path
+    def install(self, *, elsewhere: bool = False) -> None:
+        """Make this process find the modules that the parent finds. Imports nothing.
+
+        With `elsewhere` it may be on another machine, with other files: its own come first, and of the parent's those that are here too.
+        """
+        if elsewhere:
+            sys.path += [entry for entry in self._path if entry not in sys.path]
+            self._missing, self._shadowed = _those_here(self._missing), _those_here(self._shadowed)
+        else:
+            sys.path[:] = self._path
         if self._missing:
             sys.meta_path.append(Finder(self._missing))
         if self._shadowed:
@@ -113,6 +120,10 @@ def _homeless_modules(path: list[str]) -> tuple[dict[str, Place], dict[str, Plac
             if name not in missing and name not in shadowed and _find(name, path, known) is None:
                 missing[name] = (None, _locations(_namespace(sys.modules.get(name))))
     return missing, shadowed
+
+
+def _those_here(places: dict[str, Place]) -> dict[str, Place]:
+    return {name: (file, where) for name, (file, where) in places.items() if file is None or os.path.exists(file)}
 
 
 def _find(name: str, path: list[str], known: dict[str, ModuleSpec | None]) -> ModuleSpec | None:

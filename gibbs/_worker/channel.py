@@ -36,6 +36,8 @@ _MOMENT = 30_000  # nanoseconds to wait awake for a message; 100,000 were slower
 class Channel:
     """The worker's end of the stream: blocking reads of whole messages by one thread, whole writes by any.
 
+    `out` is what it writes to where that is another descriptor than the one it reads from.
+
     Invariant, under `_writing`: `_busy` while a message is being written; who comes then is the same thread, in a `__del__` or a signal
     handler, and leaves its own in `_aside`.
     """
@@ -45,6 +47,7 @@ class Channel:
         "_awake_below",
         "_busy",
         "_later",
+        "_out",
         "_pace",
         "_piece",
         "_poll",
@@ -58,8 +61,9 @@ class Channel:
 
     holds_back = True  # what follows at once may leave together, if need be by a thread of its own
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, out: int = -1) -> None:
         self.fd = fd
+        self._out = fd if out < 0 else out
         self._reader = FrameReader(TO_WORKER)
         self._received: list[Message] = []
         self._piece = SMALL
@@ -166,7 +170,7 @@ class Channel:
     def _has_room(self) -> bool:
         """Whether something small could be written without waiting."""
         room = poll()
-        room.register(self.fd, POLLOUT)
+        room.register(self._out, POLLOUT)
         return bool(room.poll(0))
 
     def _write_all(self, *message: Any) -> None:
@@ -192,9 +196,9 @@ class Channel:
 
     def _write(self, data: bytes) -> None:
         try:
-            written = os.write(self.fd, data)
+            written = os.write(self._out, data)
             while written < len(data):
-                written += os.write(self.fd, memoryview(data)[written:])
+                written += os.write(self._out, memoryview(data)[written:])
         except OSError as error:
             if error.errno is None:  # not the kernel's: a TimeoutError of the model's own signal handler
                 raise

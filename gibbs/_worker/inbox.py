@@ -12,7 +12,7 @@ from _queue import Empty, SimpleQueue
 from _thread import allocate_lock, get_ident
 from collections import deque
 
-from .._wire.messages import CANCEL, INTERRUPT, TO_STREAM
+from .._wire.messages import CANCEL, INTERRUPT, PING, TO_STREAM
 from .interrupt import SIGNAL
 from .lifeline import die_with_the_hub
 
@@ -90,7 +90,7 @@ class InBandInbox(_Line):
         for kind, link_id, body in self._channel.read_piece():
             if kind == CANCEL:
                 self._cancel(link_id, interrupt=body == INTERRUPT)
-            else:
+            elif kind != PING:
                 self._queue.put((kind, link_id, body))
 
     def begin(self, link_id: int) -> bool:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import os
 import select
 from _thread import start_new_thread
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from signal import SIGKILL
+    from typing import Any
 else:
     from _signal import SIGKILL  # `signal` wraps it in enums, which cost a worker 6 ms
 
 _POLLRDHUP = getattr(select, "POLLRDHUP", 0)
-_WITHOUT_PIDFD = 1000  # milliseconds between two looks at the parent where the kernel cannot tell us
+_WITHOUT_PIDFD = 1.0  # seconds between two looks at the parent where the kernel cannot tell us
 
 
 def die_with_the_hub() -> None:
@@ -65,25 +67,42 @@ class Guard:
         if os.getppid() != parent:  # it died, and the pid may be another's already
             die_with_the_hub()
 
-    def watch(self, stream: int, receive: Callable[[], None] | None = None) -> None:
-        """Start the thread. With `receive` it also reads the stream, a piece each time that something has come."""
-        start_new_thread(self._run, (stream, receive))
+    def watch(self, stream: int, receive: Callable[[], None] | None = None, *, silence: float | None = None) -> None:
+        """Start the thread. With `receive` it also reads the stream, a piece each time that something has come.
 
-    def _run(self, stream: int, receive: Callable[[], None] | None) -> None:
+        Then `silence` may be how many seconds a hub that lives, and can be reached, says nothing at most.
+        """
+        start_new_thread(self._run, (stream, receive, silence))
+
+    def _run(self, stream: int, receive: Callable[[], None] | None, silence: float | None) -> None:
         # Linux: poll() would hold a stream open that the model closes, and the hub would never see its end; epoll does not.
         poll = select.epoll() if self._pidfd >= 0 else select.poll()
         poll.register(stream, select.POLLIN if receive else _POLLRDHUP)
         if self._pidfd >= 0:
             poll.register(self._pidfd, select.POLLIN)
         timeout = None if self._pidfd >= 0 else _WITHOUT_PIDFD
+        if silence is not None:
+            timeout = min(silence, timeout or silence)
+        heard = monotonic()
         while True:
-            for fd, event in poll.poll(timeout):
+            for fd, event in _wait(poll, timeout):
                 if fd == self._pidfd or (receive is None and event):
                     die_with_the_hub()
                 if fd == stream and receive is not None:
+                    heard = monotonic()
                     try:
                         receive()
                     except BaseException:  # noqa: BLE001 - out of step with the hub: nothing can be said any more
                         die_with_the_hub()
             if os.getppid() != self._parent:
                 die_with_the_hub()
+            # Judged only when nothing is left to read: else this thread has waited for the interpreter, not for the hub.
+            if silence is not None and monotonic() - heard > silence and not _wait(poll, 0):
+                die_with_the_hub()
+
+
+def _wait(poll: Any, seconds: float | None) -> Any:
+    """What there is within so many seconds. `epoll` counts in seconds, `poll` in milliseconds."""
+    if seconds is None:
+        return poll.poll()
+    return poll.poll(seconds if hasattr(poll, "fileno") else seconds * 1000)

@@ -35,6 +35,7 @@ from .voice import Voice
 def serve(
     stream: int,
     *,
+    out: int = -1,
     page: int = -1,
     claims: int = -1,
     arguments: int = -1,
@@ -44,6 +45,7 @@ def serve(
 ) -> None:
     """Serve one hub over a descriptor until it says LEAVE. Called once, in the main thread of a fresh process.
 
+    `out` is what is written to, -1 where it is the same descriptor.
     `page` and `claims` are descriptors made by the hub, -1 when there are none: then cancels come in the stream.
     `arguments` and `results` are those of arenas, -1 when there are none: then what is large comes in the stream too.
     """
@@ -51,12 +53,14 @@ def serve(
         if fd >= 0:
             os.set_inheritable(fd, False)
     guard = lifeline.Guard(os.getppid() if parent is None else parent)
-    os.set_inheritable(stream, False)  # neither is the business of the model's subprocesses
+    for fd in (stream, out):  # none of them is the business of the model's subprocesses
+        if fd >= 0:
+            os.set_inheritable(fd, False)
     if lifeline_fd >= 0:
         os.set_inheritable(lifeline_fd, False)
         lifeline.arm(lifeline_fd)
     disregard_sigterm()
-    channel = Channel(stream)
+    channel = Channel(stream, out)
     kind, _, body = channel.receive()
     if kind != SETUP:
         raise RuntimeError(f"the first message must be SETUP, not {kind}")
@@ -71,7 +75,7 @@ def serve(
     inbox: DirectInbox | InBandInbox
     if setup["in_band"]:
         inbox = InBandInbox(channel, shared)
-        guard.watch(stream, inbox.read_ahead)
+        guard.watch(stream, inbox.read_ahead, silence=setup["silence"])
     else:
         os.set_inheritable(claims, False)
         inbox = DirectInbox(channel, shared, Claims(claims))
@@ -83,7 +87,7 @@ def serve(
     ear = Ear(setup, arguments)
     voice = Voice(setup, results)
     recipe = Recipe(setup["recipe"])
-    recipe.install()
+    recipe.install(elsewhere=setup["elsewhere"])
     live(recipe, channel, inbox, interrupter, ear, voice, pace, Process())
 
 

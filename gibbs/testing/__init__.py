@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._in_band import InBand as InBand
     from ._inline import InlineLauncher as InlineLauncher
     from ._inline import open_inline_hub as open_inline_hub
-    from ._memory_process import Message as Message
+    from ._message import Message as Message
     from ._scripted import ScriptedLauncher as ScriptedLauncher
     from ._scripted_worker import ScriptedWorker as ScriptedWorker
     from ._scripted_worker import serve as serve
@@ -46,7 +46,7 @@ if not TYPE_CHECKING:  # a __getattr__ that type checkers see would make every m
     _HOME = {
         "InBand": "_in_band",
         "InlineLauncher": "_inline",
-        "Message": "_memory_process",
+        "Message": "_message",
         "ScriptedLauncher": "_scripted",
         "ScriptedWorker": "_scripted_worker",
         "Step": "_sweep",

@@ -94,7 +94,7 @@ class _Check:
     async def launch(self, session: LaunchSession) -> HubEnd:
         """A process, before the handshake."""
         with self.soon("launch() must return a process"):
-            return HubEnd(await session.launch(_SPEC))
+            return HubEnd(await session.launch(_SPEC), elsewhere=not self.launcher.traits.same_host)
         raise AssertionError
 
     @asynccontextmanager

@@ -30,8 +30,10 @@ _AGAIN = 0.02  # seconds between two interrupts: the first may have come where a
 class HubEnd:
     """A conversation with one process. `about` is what its READY said, `last_id` the last request's id."""
 
-    def __init__(self, process: WorkerProcess) -> None:
+    def __init__(self, process: WorkerProcess, *, elsewhere: bool = True, silence: float | None = None) -> None:
         self.process = process
+        self._elsewhere = elsewhere
+        self._silence = silence
         self.about: dict[str, Any] = {}
         self.last_id = 0
         self._reader = FrameReader(TO_HUB)
@@ -69,6 +71,8 @@ class HubEnd:
             "safe": False,
             "recipe": recipe,
             "in_band": self.process.side is None,
+            "elsewhere": self._elsewhere,
+            "silence": self._silence,
             "awake_below": 0.0,
             "logs": None,
         }

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import anyio
 
 from gibbs import Ending
 
-from .._wire import payload
 from .._wire.frames import FrameReader
-from .._wire.messages import BATCH, CANCEL, DEADLINE, INTERRUPT, LEAVE, REQUESTS, SECONDS, STREAM, TO_STREAM, TO_WORKER
+from .._wire.messages import CANCEL, DEADLINE, INTERRUPT, SECONDS, TO_STREAM, TO_WORKER
+from ._message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,44 +29,6 @@ if TYPE_CHECKING:
 
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 _SIGKILL = 9
-
-
-class Message(NamedTuple):
-    """What the hub said: `kind` is one of `gibbs._wire.messages`; a request has a method ("": the model's call) and arguments."""
-
-    kind: int
-    link_id: int
-    body: bytes
-
-    @property
-    def is_call(self) -> bool:
-        """Whether it is a request, or a stream."""
-        return self.kind in REQUESTS
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether it is a stream."""
-        return self.kind == STREAM
-
-    @property
-    def is_batch(self) -> bool:
-        """Whether requests follow that are one call: `batch_size` of them."""
-        return self.kind == BATCH
-
-    @property
-    def batch_size(self) -> int:
-        """How many requests follow that are one call."""
-        return int.from_bytes(self.body, "little")
-
-    @property
-    def is_leave(self) -> bool:
-        """Whether it asks the worker to go."""
-        return self.kind == LEAVE
-
-    @property
-    def content(self) -> Any:
-        """The opened body: `(method, args, kwargs)` of a request."""
-        return payload.loads(self.body)
 
 
 class MemoryProcess:
@@ -108,11 +70,24 @@ class MemoryProcess:
 
     # ---- to end
 
-    def die(self, *, code: int | None = None, signal: int | None = None, tail: str = "", hang_up: bool = True) -> None:
-        """End the process at once. `hang_up=False` leaves the stream open, as a forked grandchild would."""
+    def die(
+        self,
+        *,
+        code: int | None = None,
+        signal: int | None = None,
+        tail: str = "",
+        hang_up: bool = True,
+        certain: bool = True,
+    ) -> None:
+        """End the process at once. `hang_up=False` leaves the stream open, as a forked grandchild would.
+
+        `certain=False`: what led to it has ended, and nobody can say whether it still runs, as with a host that is not heard of.
+        """
         if self.ending is not None:
             return
-        if signal is not None:
+        if not certain:
+            self.ending = Ending(how="lost", certain=False, tail=tail, detail="its host is not heard of any more")
+        elif signal is not None:
             self.ending = Ending(how="signalled", code=signal, tail=tail)
         else:
             self.ending = Ending(how="exited", code=code or 0, tail=tail)

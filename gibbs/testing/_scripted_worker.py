@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
     from ..abc import WorkerSpec
-    from ._memory_process import Message
+    from ._message import Message
 
     Script: TypeAlias = "Callable[[ScriptedWorker], Awaitable[object]]"
 

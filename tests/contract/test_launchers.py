@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import sys
 
 import pytest
 
-from gibbs import LocalLauncher
-from gibbs._parent import watch_posix
+from gibbs import CommandLauncher, LocalLauncher
+from gibbs._launch import watch_posix
 from gibbs.abc import WorkerSpec
 from gibbs.testing import InBand, InlineLauncher, ScriptedLauncher, check_launcher
+from tests.end_to_end.sshd import needs_sshd, running_sshd
+
+WORKER = [sys.executable, "-m", "gibbs.worker", "--stdio"]
+IN_A_SHELL = f"echo Welcome; {shlex.join(WORKER)}; exit $?"
 
 
 @pytest.mark.parametrize(
@@ -21,6 +27,8 @@ from gibbs.testing import InBand, InlineLauncher, ScriptedLauncher, check_launch
         pytest.param(lambda: ScriptedLauncher(side=False), id="scripted-without-side"),
         pytest.param(lambda: InBand(ScriptedLauncher()), id="scripted-in-band"),
         pytest.param(InlineLauncher, id="inline"),
+        pytest.param(lambda: CommandLauncher(WORKER), id="command", marks=pytest.mark.slow),
+        pytest.param(lambda: CommandLauncher(["sh", "-c", IN_A_SHELL]), id="shell", marks=pytest.mark.slow),
     ],
 )
 async def test_a_launcher_keeps_the_contract(make):
@@ -46,5 +54,13 @@ async def test_a_launcher_keeps_the_contract_in_band_on_a_kernel_whose_counters_
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [LocalLauncher, lambda: InBand(LocalLauncher())], ids=["posix", "posix-in-band"])
 async def test_a_launcher_keeps_the_contract_by_what_any_posix_system_offers(make, monkeypatch):
-    monkeypatch.setattr("gibbs._parent.process.platform", watch_posix)
+    monkeypatch.setattr("gibbs._launch.child.platform", watch_posix)
     await check_launcher(make())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@needs_sshd
+async def test_a_launcher_keeps_the_contract_over_ssh(tmp_path_factory):
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as sshd:
+        await check_launcher(sshd.launcher())

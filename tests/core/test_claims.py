@@ -140,7 +140,7 @@ def test_an_end_is_closed_once_whatever_its_number(fd, monkeypatch):
 @pytest.fixture
 def closed_side():
     """A worker's side channel as it is after the worker's burial."""
-    from gibbs._parent.watch_linux import Side, open_shared
+    from gibbs._launch.watch_linux import Side, open_shared
 
     shared = open_shared()
     os.close(shared.page_fd)

@@ -30,7 +30,7 @@ def test_a_lease_has_all_verbs_and_says_which_worker_it_is():
 
 @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="real-time signals are Linux's")
 def test_hub_and_worker_mean_the_same_signal_by_an_interrupt():
-    from gibbs._parent import watch_linux
+    from gibbs._launch import watch_linux
     from gibbs._worker import interrupt
 
     assert watch_linux.INTERRUPT == interrupt.SIGNAL == signal.SIGRTMIN + 5

@@ -46,6 +46,18 @@ anyio.run(main)
 """
 )
 
+# The page's lines stand in a coroutine, on a machine for which every other one is itself.
+FLEET = (
+    """
+import sys
+import gibbs
+def interpreter(*_, **__): return here([sys.executable, "-m", "gibbs.worker", "--stdio"])
+here = gibbs.CommandLauncher
+gibbs.SSHLauncher = gibbs.CommandLauncher = interpreter
+"""
+    + COROUTINE
+)
+
 # The page's lines stand in the body of an open hub, whose model is a generator.
 STREAMS = """
 import anyio
@@ -272,6 +284,7 @@ async def label(request: Request, x: int, hub: Annotated[gibbs.Hub[Model], Depen
 
 PAGES = {
     "coroutine": COROUTINE,
+    "fleet": FLEET,
     "hub": HUB,
     "streams": STREAMS,
     "progress": PROGRESS,
@@ -291,8 +304,10 @@ DOCSTRINGS = {
     "gibbs.Calls.stream": STREAMS,
     "gibbs.Calls.track": PROGRESS,
     "gibbs.Calls.using": HUB,
+    "gibbs.CommandLauncher": FLEET,
     "gibbs.LocalLauncher": OPENED,
     "gibbs.RestartPolicy": OPENED,
+    "gibbs.SSHLauncher": FLEET,
     "gibbs.Safe": OPENED,
     "gibbs.contrib.starlette.AppHub": WEB,
     "gibbs.contrib.starlette.cancel_on_disconnect": ROUTE,

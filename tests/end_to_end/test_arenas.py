@@ -323,7 +323,7 @@ async def test_a_hub_that_can_make_no_arena_sends_everything_in_the_stream(monke
     def none_left(*_):
         raise OSError(errno.EMFILE, "no descriptors")
 
-    monkeypatch.setattr("gibbs._parent.watch_linux.create_arena", none_left)
+    monkeypatch.setattr("gibbs._launch.watch_linux.create_arena", none_left)
     async with gibbs.open_hub(Model, workers=1) as hub:
         assert not await ask(hub, "is_aside", LARGE)
         assert (await ask(hub, "__call__", LARGE) == LARGE).all()
@@ -332,7 +332,7 @@ async def test_a_hub_that_can_make_no_arena_sends_everything_in_the_stream(monke
 async def test_a_worker_that_cannot_see_the_hubs_arena_is_sent_everything_in_one_piece(monkeypatch, until):
     """One that was started when there were no descriptors left: requests that wait were packed for others."""
     async with gibbs.open_hub(Model, workers=1) as hub:
-        monkeypatch.setattr("gibbs._parent.watch_linux.create_arena", lambda: (_ for _ in ()).throw(OSError()))
+        monkeypatch.setattr("gibbs._launch.watch_linux.create_arena", lambda: (_ for _ in ()).throw(OSError()))
         (pid,) = hub.statistics().pids
         os.kill(pid, signal.SIGKILL)
         await until(lambda: hub.statistics().restarts == 1 and hub.health().ready)

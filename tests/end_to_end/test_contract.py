@@ -20,7 +20,7 @@ import anyio
 import pytest
 
 import gibbs
-from gibbs._parent.watch_linux import Watch
+from gibbs._launch.watch_linux import Watch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

@@ -9,7 +9,8 @@ import pytest
 # The signal is sent from within the task, in the line that `where` names.
 PROGRAM = """
 import signal
-from gibbs._parent import crew, link, worker, output
+from gibbs._launch import output
+from gibbs._parent import crew, link, worker
 
 def interrupting(owner, name):
     original = getattr(owner, name)

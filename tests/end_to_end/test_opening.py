@@ -254,7 +254,7 @@ async def test_a_launch_that_does_not_come_to_its_end_leaves_no_process(how, mon
         scope.cancel()
         await anyio.sleep_forever()
 
-    monkeypatch.setattr("gibbs._parent.process.LocalProcess.connect", connect)
+    monkeypatch.setattr("gibbs._launch.process.LocalProcess.connect", connect)
     expected = pytest.raises(gibbs.WorkerStartFailed, match="out of everything")
     with anyio.CancelScope() as scope, expected if how == "fails" else contextlib.nullcontext():
         async with gibbs.open_hub(Echo, workers=1):

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import gibbs
-from gibbs._parent.output import Output
+from gibbs._launch.output import Output
 from gibbs._parent.usable_cpus import usable_cpus
 
 pytestmark = pytest.mark.in_turn  # it is the worker's doing, and the same on every loop

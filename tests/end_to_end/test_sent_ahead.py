@@ -16,7 +16,7 @@ import pytest
 
 import gibbs
 from gibbs._core.dispatch import Dispatcher
-from gibbs._parent import watch_linux
+from gibbs._launch import watch_linux
 from gibbs._parent.link import Link
 from gibbs._wire.claims import create_claims
 from tests.end_to_end.callers import WATCHDOG, answer, until

@@ -221,7 +221,7 @@ async def test_a_test_may_block_even_when_the_library_calls_it(tmp_path, watch_f
 
 async def test_the_local_launcher_may_block_to_spawn(tmp_path, watch_for_blocking):
     source = "import subprocess, sys\n\ndef f():\n    return subprocess.Popen([sys.executable, '-S', '-c', ''])\n"
-    library = blocking_library(tmp_path, source, "_parent/local.py")
+    library = blocking_library(tmp_path, source, "_launch/local.py")
     with watch_for_blocking(str(tmp_path / "gibbs") + os.sep) as seen:
         child = library["f"]()
     child.wait()
@@ -230,7 +230,7 @@ async def test_the_local_launcher_may_block_to_spawn(tmp_path, watch_for_blockin
 
 @pytest.mark.parametrize(
     ("file", "caller"),
-    [("_parent/link.py", "subprocess.py"), ("_parent/local.py", "elsewhere.py"), ("_hub.py", "subprocess.py")],
+    [("_parent/link.py", "subprocess.py"), ("_launch/local.py", "elsewhere.py"), ("_hub.py", "subprocess.py")],
 )
 async def test_nobody_else_may_spawn_nor_may_the_launcher_block_otherwise(tmp_path, watch_for_blocking, file, caller):
     # A stand-in for Popen: the true one, interrupted in reading whether exec worked, leaves a child that nobody knows.

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"_worker", "_wire", "_model", "_batched"},  # the door
     "_options": {"_batched", "_core", "abc", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
+    "_launch": {"_parent", "_core", "_wire", "abc", "_records"},
     "_context": {"_options", "_wire"},
     "_opener": {"_core", "_errors", "_options", "_wire"},
     "_desk": {"_context", "_opener", "_parent", "_core", "_wire", "_errors", "_options"},
@@ -31,15 +32,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_map": {"_desk", "_core", "_options", "_wire"},
     "_lease": {"_desk", "_core", "_errors", "_options", "_parent"},
     "_calls": {"_desk", "_job", "_lease", "_map", "_options", "_stream"},
-    "_hub": {"_calls", "_desk", "_options", "_parent", "_core", "_wire", "_model", "abc", "_records", "_errors"},
+    "_hub": {
+        "_calls",
+        "_desk",
+        "_launch",
+        "_options",
+        "_parent",
+        "_core",
+        "_wire",
+        "_model",
+        "abc",
+        "_records",
+        "_errors",
+    },
     "gibbs": {
         "_hub",
         "_calls",
         "_batched",
         "_core",
         "_job",
+        "_launch",
         "_map",
-        "_parent",
         "_errors",
         "_records",
         "_model",
@@ -49,9 +62,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     },  # names, lazily
     "testing": {"gibbs", "abc", "_batched", "_model", "_wire", "_worker"},  # speaks the wire; its threads are workers
     "contrib": {"gibbs", "abc", "testing"},  # as a user would
-    "__main__": {"gibbs", "_parent", "_wire"},  # as a user would; and what the platform offers
+    "__main__": {"gibbs", "_launch", "_parent", "_wire"},  # as a user would; and what the platform offers
 }
-MAY_WAIT = {"_parent", "_hub", "_desk", "_job", "_lease", "_map", "_stream", "_calls", "testing", "contrib", "__main__"}
+MAY_WAIT = {
+    "_launch",
+    "_parent",
+    "_hub",
+    "_desk",
+    "_job",
+    "_lease",
+    "_map",
+    "_stream",
+    "_calls",
+    "testing",
+    "contrib",
+    "__main__",
+}
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 
 MODULES = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from tests.sabotage.afar import AFAR
 from tests.sabotage.ahead import AHEAD
 from tests.sabotage.parts import (
     CANCELLING,
+    CHILD,
     CONTRACT,
     CRASHES,
     DEATHS,
@@ -20,7 +22,6 @@ from tests.sabotage.parts import (
     OPENER,
     OPENING,
     ORPHANS,
-    PROCESS,
     REAL_CANCELLING,
     SECOND_LOOK,
     SERVE,
@@ -34,6 +35,7 @@ from tests.sabotage.parts import (
 from tests.sabotage.verbs import OF_VERBS
 
 MORE = (
+    *AFAR,
     *AHEAD,
     *OF_VERBS,
     Sabotage(
@@ -110,13 +112,13 @@ MORE = (
     Sabotage(
         "take a page's word while the process may run",
         "a request runs twice: in a process that hangs in the kernel and comes back, and in the one that took its place",
-        (Edit(SUPERVISOR, " if worker.ending.certain else None", ""),),
+        (Edit(SUPERVISOR, " if certain else None", ""),),
         (DEATHS + "test_a_request_that_an_unreaped_worker_may_still_begin_does_not_run_twice",),
     ),
     Sabotage(
         "no second line behind the lifeline",
         "a program that had forked a helper is killed, and its workers live on as long as the helper",
-        (Edit(LIFELINE, "        start_new_thread(self._run, (stream, receive))\n", "        pass\n"),),
+        (Edit(LIFELINE, "        start_new_thread(self._run, (stream, receive, silence))\n", "        pass\n"),),
         (ORPHANS + "test_no_worker_outlives_a_killed_program_whose_forked_helper_holds_its_descriptors",),
     ),
     Sabotage(
@@ -156,7 +158,7 @@ MORE = (
     Sabotage(
         "let subprocesses have the stream",
         "a model's subprocess can write into the protocol, and holds it open after its worker's death",
-        (Edit(SERVE, "    os.set_inheritable(stream, False)", "    pass"),),
+        (Edit(SERVE, "for fd in (stream, out):", "for fd in ():"),),
         (ORPHANS + "test_a_subprocess_of_the_model_has_no_descriptor_of_ours",),
     ),
     Sabotage(
@@ -244,9 +246,9 @@ MORE = (
         "a start that fails or is cancelled half-way leaves the hub waiting for a process that waits for the hub",
         (
             Edit(
-                "gibbs/_parent/local.py",
-                "        except BaseException:\n            process.kill()\n",
-                "        except BaseException:\n",
+                CHILD,
+                "            await bury(child)\n",
+                "            pass\n",
             ),
         ),
         (OPENING + "test_a_launch_that_does_not_come_to_its_end_leaves_no_process",),
@@ -255,20 +257,20 @@ MORE = (
     Sabotage(
         "leave protocol descriptors among 0 to 2",
         "in a program that has closed its standard streams the protocol is the model's standard output",
-        (Edit(PROCESS, "    if fd > 2:\n", "    if fd >= 0:\n"),),
+        (Edit(CHILD, "    if fd > 2:\n", "    if fd >= 0:\n"),),
         (ORPHANS + "test_a_program_that_closes_its_descriptors_0_to_2_while_it_runs_is_served",),
     ),
     Sabotage(
         "read a pipe to its end after a death",
         "something that a dead worker forked writes on and on, and the whole program stands still",
-        (Edit("gibbs/_parent/output.py", "for _ in range(256):", "while True:"),),
+        (Edit("gibbs/_launch/output.py", "for _ in range(256):", "while True:"),),
         ("tests/end_to_end/test_output.py::test_who_writes_on_when_the_worker_is_gone_does_not_keep_the_hub",),
         timeout=15,
     ),
     Sabotage(
         "let a fork keep what leads to workers",
         "a forked copy of the program that runs on kills the workers of the program, or takes their answers",
-        (Edit(PROCESS, "os.register_at_fork(after_in_child=_disown_all)", "pass"),),
+        (Edit(CHILD, "os.register_at_fork(after_in_child=_disown_all)", "pass"),),
         ("tests/faults/test_programs.py::test_a_fork_has_no_descriptor_that_leads_to_a_worker",),
     ),
     Sabotage(

@@ -29,6 +29,7 @@ class Sabotage:
     timeout: int = 30
 
 
+CHILD = "gibbs/_launch/child.py"
 CREW = "gibbs/_parent/crew.py"
 DESK = "gibbs/_desk.py"
 OPENER = "gibbs/_opener.py"
@@ -40,8 +41,7 @@ INBOX = "gibbs/_worker/inbox.py"
 INTERRUPT = "gibbs/_worker/interrupt.py"
 LIFELINE = "gibbs/_worker/lifeline.py"
 LINK = "gibbs/_parent/link.py"
-LINUX = "gibbs/_parent/watch_linux.py"
-PROCESS = "gibbs/_parent/process.py"
+LINUX = "gibbs/_launch/watch_linux.py"
 READABLE = "gibbs/_parent/readable.py"
 SERVE = "gibbs/_worker/serve.py"
 SERVICE = "gibbs/_worker/service.py"

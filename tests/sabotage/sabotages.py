@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tests.sabotage.parts import (
     CANCELLING,
+    CHILD,
     CONTRACT,
     CORE,
     CRASHES,
@@ -22,7 +23,6 @@ from tests.sabotage.parts import (
     LINK,
     LINUX,
     ORPHANS,
-    PROCESS,
     QUEUE,
     REAL_CANCELLING,
     SEAT,
@@ -37,7 +37,7 @@ TWENTY = (
     Sabotage(
         "skip the reap",
         "a server that runs for a month fills the process table with zombies, one for each worker that ever ended",
-        (Edit(PROCESS, "self._popen.poll()", "self._popen.returncode = 0"),),
+        (Edit(CHILD, "self._popen.poll()", "self._popen.returncode = 0"),),
         (
             "tests/end_to_end/test_closing.py::test_idle_workers_exit_as_programs_do",
             CRASHES + "test_idle_workers_that_are_killed_are_replaced_and_nobody_notices",

@@ -135,7 +135,7 @@ async def how(hub: gibbs.Hub[Model]) -> None:
     assert_type(hub.using(on_cancel="kill"), gibbs.Calls[Model])
     assert_type(hub.using(), gibbs.Calls[Model])
     assert_type(await hub.using(on_cancel="kill").request(3), str)
-    urgent = hub.using(priority=1, retries=2, key="tenant", max_wait=0.5)
+    urgent = hub.using(priority=1, retries=2, retry_uncertain=True, key="tenant", max_wait=0.5)
     assert_type(await urgent.request(3), str)
     assert_type(await hub.method(Model.embed).using(priority=-1, key=b"x", max_wait=1).request("a"), list[float])
     both = hub.using(on_cancel=None).using(abandon_on_cancel=False)
@@ -447,6 +447,9 @@ async def in_tests() -> None:
             assert_type(nothing, None)
     async with open_inline_hub(functools.partial(Model, wait_time=1)) as partial_hub:
         assert_type(await partial_hub.request(3), str)
+    fleet = [(gibbs.LocalLauncher(), 4), (gibbs.SSHLauncher(["gpu1"]), 8), (gibbs.CommandLauncher(["srun"]), 1)]
+    async with gibbs.open_hub(Model, workers=13, launcher=fleet) as mixed:
+        assert_type(mixed, gibbs.Hub[Model])
     async with gibbs.open_hub(Model, workers=1, launcher=InlineLauncher()) as inline:
         assert_type(inline, gibbs.Hub[Model])
     assert_type(travels().example(), Any)

@@ -113,6 +113,7 @@ async def how(hub: gibbs.Hub[Model]) -> None:
     hub.using(priority="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     hub.using(key=("a", 1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     hub.using(retries=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hub.using(retry_uncertain=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     hub.using("kill")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await hub.using(on_cancel="kill").request("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await hub.using().drain()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

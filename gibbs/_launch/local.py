@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ..abc import Traits
-from .insist import insist
-from .own import own
+from .._parent.insist import insist
+from .._parent.usable_cpus import usable_cpus
+from ..abc import Launcher, Traits
+from .child import Children
+from .options import check_devices, check_env, check_output
 from .process import LocalProcess, open_arguments
-from .usable_cpus import usable_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from anyio.abc import TaskGroup
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from ..abc import WorkerSpec
     from .output import Destination
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_REAP_PATIENCE = 5.0  # seconds for killed processes to be gone, when their session ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalLauncher:
+class LocalLauncher(Launcher):
     """Workers as subprocesses of this program: the default.
 
     Args:
@@ -63,31 +60,11 @@ class LocalLauncher:
     devices: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        devices: Any = self.devices
-        if (
-            isinstance(devices, str)
-            or not isinstance(devices, Sequence)
-            or not all(isinstance(one, str) for one in devices)
-        ):
-            raise TypeError(f"devices must be a sequence of strings, not {devices!r}")
-        object.__setattr__(self, "devices", tuple(devices))
-        if self.env is not None:
-            if not hasattr(self.env, "items"):
-                raise TypeError(f"env must be a mapping of strings to strings, not {self.env!r}")
-            items: list[tuple[Any, Any]] = list(self.env.items())
-            for name, value in items:
-                if not (isinstance(name, str) and isinstance(value, str)):
-                    raise TypeError(f"env must map strings to strings, not {name!r} to {value!r}")
-                if not name or "=" in name or "\0" in name + value:
-                    raise ValueError(
-                        f"env must map names to values that a process can be given, not {name!r} to {value!r}"
-                    )
+        object.__setattr__(self, "devices", check_devices(self.devices))
+        check_env(self.env)
         if self.threads not in ("auto", None):
             raise ValueError(f'threads must be "auto" or None, not {self.threads!r}')
-        if not callable(self.output) and self.output not in ("stderr", "log", "inherit", "discard"):
-            raise ValueError(
-                f'output must be "stderr", "log", "inherit", "discard" or a callable (line, seat), not {self.output!r}'
-            )
+        check_output(self.output)
 
     @property
     def traits(self) -> Traits:
@@ -100,7 +77,7 @@ class LocalLauncher:
         if sys.platform == "win32":
             raise NotImplementedError("gibbs does not run on Windows: it needs process groups and signals of POSIX")
         async with anyio.create_task_group() as tg:
-            session = LocalSession(self, tg)
+            session = LocalSession(self, Children(tg))
             try:
                 yield session
             finally:
@@ -113,10 +90,9 @@ class LocalLauncher:
 class LocalSession:
     """Launches the workers of one hub."""
 
-    def __init__(self, launcher: LocalLauncher, tg: TaskGroup) -> None:
+    def __init__(self, launcher: LocalLauncher, children: Children) -> None:
         self._launcher = launcher
-        self._tg = tg
-        self._launched: list[LocalProcess] = []
+        self._children = children
         self.arguments = open_arguments()  # what the hub puts large arguments into; None: they go in the stream
 
     async def launch(self, spec: WorkerSpec) -> LocalProcess:
@@ -130,32 +106,12 @@ class LocalSession:
         )
         devices = self._launcher.devices
         process.device = devices[spec.seat % len(devices)] if devices else None
-        self._launched = [one for one in self._launched if not one.finished]
-        self._launched.append(process)
-        try:
-            await process.connect()
-            if process.output is not None:
-                name = f"gibbs {spec.name} output of worker {spec.seat}"
-                self._tg.start_soon(own(process.output.read_on), name=name)
-        except BaseException:
-            process.kill()
-            with anyio.CancelScope(shield=True):
-                await process.ended()
-                await process.aclose()
-            raise
+        await self._children.add(process, f"gibbs {spec.name} output of worker {spec.seat}")
         return process
 
     async def end(self) -> None:
         """Kill and reap what is still there: nothing, after a hub that closed in peace."""
-        left = [one for one in self._launched if not one.finished]
-        for process in left:
-            process.kill()
-        with anyio.move_on_after(_REAP_PATIENCE):
-            for process in left:
-                await process.ended()
-        for process in left:
-            await process.aclose()
-            process.give_up()
+        await self._children.end()
         if self.arguments is not None:
             self.arguments.close()
 
