@@ -90,7 +90,7 @@ def moves(table: dict[Any, dict[Any, Any]]) -> str:
             "| --- | --- | --- |",
             *rows,
             "",
-            f"Ends, from which nothing leads: {', '.join(ends)}.",
+            f"Ends, from which nothing leads: {', '.join(ends) or 'none'}.",
         ]
     )
 

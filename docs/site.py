@@ -38,6 +38,7 @@ NAV = {
         "Many items": "maps.md",
         "Conversations": "leases.md",
         "From one machine to a cluster": "cluster.md",
+        "A hub that lives for months": "living.md",
         "Moving to gibbs": "moving.md",
         "Examples": "examples.md",
     },

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gibbs._calls import Calls as Calls
     from gibbs._calls import Endpoint as Endpoint
     from gibbs._calls import Lease as Lease
+    from gibbs._core.recycling import Recycle as Recycle
     from gibbs._core.restarts import RestartPolicy as RestartPolicy
     from gibbs._errors import GibbsError as GibbsError
     from gibbs._errors import HubClosed as HubClosed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gibbs._errors import MessageTooLarge as MessageTooLarge
     from gibbs._errors import PoisonRequest as PoisonRequest
     from gibbs._errors import RecursiveStart as RecursiveStart
+    from gibbs._errors import ReloadFailed as ReloadFailed
     from gibbs._errors import RemoteError as RemoteError
     from gibbs._errors import RestartsExhausted as RestartsExhausted
     from gibbs._errors import WorkerCrashed as WorkerCrashed
@@ -76,6 +78,8 @@ __all__ = [
     "Origin",
     "PoisonRequest",
     "RecursiveStart",
+    "Recycle",
+    "ReloadFailed",
     "RemoteError",
     "RestartPolicy",
     "RestartsExhausted",
@@ -120,6 +124,8 @@ _HOME = {
     "Origin": "gibbs._records",
     "PoisonRequest": "gibbs._errors",
     "RecursiveStart": "gibbs._errors",
+    "Recycle": "gibbs._core.recycling",
+    "ReloadFailed": "gibbs._errors",
     "RemoteError": "gibbs._errors",
     "RestartPolicy": "gibbs._core.restarts",
     "RestartsExhausted": "gibbs._errors",

@@ -20,10 +20,10 @@ from ._context import Propagation
 from ._core.ticket import Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge
 from ._opener import Opener
+from ._parent.death import crash_of
 from ._parent.home import Home
 from ._parent.insist import insist
 from ._parent.own import whole
-from ._parent.supervisor import crash_of
 from ._wire import payload
 from ._wire.verbs import PLAIN, refusal
 
@@ -117,7 +117,7 @@ class Desk:
         body = self._propagation.dumps(dumps, asked) if self._propagation else dumps(asked)
         if len(body) > self._longest:
             raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
-        groups = self.crew.groups
+        groups = self.crew.repertoire.groups
         group = groups.get(method) if groups else None
         return Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress, lease=self.lease)
 
@@ -181,7 +181,7 @@ class Desk:
             self.crew.carry_out(orders)
         group = ticket.group
         if ticket.seat is None and (ticket.terms.max_wait < math.inf or (group is not None and group.patience)):
-            self.crew.waits.ring()
+            self.crew.clock.waits.ring()
 
     def submit_all(self, tickets: list[Ticket]) -> None:
         """Hand in several, as one by one."""
@@ -191,7 +191,7 @@ class Desk:
         else:
             self.crew.carry_out(self.crew.dispatcher.submit_all(tickets))
             if tickets and tickets[-1].terms.max_wait < math.inf:
-                self.crew.waits.ring()
+                self.crew.clock.waits.ring()
 
     def grant(self, ticket: Ticket) -> None:
         """The reader of a stream has taken so much that its worker should know."""
@@ -259,7 +259,8 @@ class Desk:
         if self._is_bounded and not self.has_room:
             raise HubOverloaded(crew.options.name, self.waiting)
         # Until a worker was ready nobody knows; what comes is refused by the worker.
-        if crew.methods is not None and (kind := crew.methods.get(method or "__call__")) != needed:
+        methods = crew.repertoire.methods
+        if methods is not None and (kind := methods.get(method or "__call__")) != needed:
             self._refuse_method(needed, method, kind)
 
     def _refuse_method(self, needed: str, name: str, kind: str | None) -> NoReturn:

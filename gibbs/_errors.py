@@ -10,6 +10,7 @@ GibbsError
 ├── LeaseBroken           the worker of a lease died, and with it what it knew
 ├── RemoteError           the model raised what cannot travel, or what cannot be raised here
 ├── MessageTooLarge       a request or its result has more bytes than `max_message` allows
+├── ReloadFailed          another model was to be served, and could not be
 ├── RestartsExhausted     workers failed to start more often than the policy allows
 └── RecursiveStart        a hub was opened by a module that a worker is importing
 ```
@@ -302,6 +303,23 @@ class MessageTooLarge(GibbsError):
         )
 
 
+class ReloadFailed(GibbsError):
+    """The hub was to serve another model, and serves the one before as if nothing had happened. `__cause__` says why.
+
+    Attributes:
+        name: the hub's name.
+        detail: what went wrong, in words.
+    """
+
+    def __init__(self, name: str, detail: str) -> None:
+        self.name = name
+        self.detail = detail
+        super().__init__(name, detail)
+
+    def __str__(self) -> str:
+        return f"the hub {self.name!r} was not reloaded, and serves as before: {self.detail}"
+
+
 class RestartsExhausted(GibbsError):
     """Workers failed more often than the RestartPolicy allows; the hub has closed.
 
@@ -348,6 +366,7 @@ for _error in (
     LeaseBroken,
     RemoteError,
     MessageTooLarge,
+    ReloadFailed,
     RestartsExhausted,
     RecursiveStart,
 ):

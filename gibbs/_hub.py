@@ -18,10 +18,10 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from ._calls import Calls, M_co
 from ._core.restarts import RestartPolicy
 from ._desk import Desk
-from ._errors import HubClosed, RecursiveStart
+from ._errors import HubClosed, RecursiveStart, ReloadFailed, WorkerStartFailed
 from ._launch.local import LocalLauncher
-from ._model import interrupts
-from ._options import CallOptions, HubOptions, OnCancel, Safe, batched_by, check_factory, name_of
+from ._model import Checked, interrupts
+from ._options import CallOptions, HubOptions, OnCancel, Safe, batched_by, check_factory, check_workers, name_of
 from ._parent.crew import Crew
 from ._parent.fleet import open_fleet
 from ._parent.insist import insist
@@ -73,12 +73,12 @@ class Hub(Calls[M_co]):
             Always a checkpoint; nothing changes when it is cancelled.
         """
         crew = self._desk.crew
-        wanted = crew.options.workers if n is None else n
         await checkpoint()
+        wanted = crew.staffing.wanted if n is None else n
         if isinstance(wanted, bool) or not isinstance(wanted, int):
             raise TypeError(f"n must be a number of workers, not {n!r}")
-        if not 0 <= wanted <= crew.options.workers:
-            raise ValueError(f"n must be between 0 and workers={crew.options.workers}, not {n!r}")
+        if not 0 <= wanted <= crew.staffing.wanted:
+            raise ValueError(f"n must be between 0 and workers={crew.staffing.wanted}, not {n!r}")
         self._desk.check_place()
         while True:
             if crew.closed in ("closed", "failed"):
@@ -86,6 +86,78 @@ class Hub(Calls[M_co]):
             if crew.serving >= wanted:
                 return
             await crew.news.wait()
+
+    async def resize(self, workers: int) -> None:
+        """Have so many workers from now on; return when as many serve, and no more.
+
+        Further ones are started; those that are too many go when they have done what they hold, those first that have least to do.
+        With 0 workers requests wait. The last of several launchers makes further ones.
+
+        Raises:
+            TypeError, ValueError: `workers` is no whole number, or less than 0.
+            HubClosed: the hub closed first.
+            RuntimeError: called from another thread, or in a fork of the hub's process.
+
+        Cancellation:
+            Always a checkpoint. Cancelled, the hub becomes as large all the same. Called again meanwhile, the later number counts.
+        """
+        await checkpoint()
+        check_workers(workers)
+        self._desk.check_place()
+        crew = self._desk.crew
+        if crew.closed is not None:
+            raise crew.refusal()
+        crew.staffing.resize(workers)
+        while crew.staffing.wanted == workers and not crew.staffing.is_settled:
+            if crew.closed in ("closed", "failed"):
+                raise crew.refusal()
+            await crew.news.wait()
+
+    async def reload(
+        self, factory: Callable[..., M_co], /, *args: object, check: Callable[[Any], object] | None = None
+    ) -> None:
+        """Serve another model from now on, built by `factory(*args)`; return when every worker has one.
+
+        One worker after the other is replaced, by one that is ready before it goes. So no request fails for it, none waits longer than it
+        would have, and each ends on the model on which it began; in the meantime both serve. If a new worker does not become ready, those that
+        were replaced are replaced once more, by the model before. A second reload waits for the first.
+
+        Args:
+            factory, *args: as in `open_hub`. The model must offer what callers ask of it.
+            check: called in the first new worker with its model, before it serves. If it raises, nothing has changed.
+
+        Raises:
+            ReloadFailed: a new worker did not become ready, or `check` raised; its `__cause__` is the WorkerStartFailed.
+            TypeError, ValueError, pickle.PicklingError, ...: the factory, its arguments or `check` make no sense, or cannot be pickled.
+            HubClosed: the hub closed first.
+            RuntimeError: called from another thread, or in a fork of the hub's process.
+
+        Cancellation:
+            Always a checkpoint, before it begins. Then it is carried through, or undone: a cancellation is delivered when that is over.
+
+        Example:
+            ```python
+            await hub.reload(MyAwesomeModel, "weights-2.bin", check=answers_as_expected)
+            ```
+        """
+        await checkpoint()
+        check_factory(factory)
+        if check is not None and not callable(check):
+            raise TypeError(f"check must be callable, with the model, not {check!r}")
+        self._desk.check_place()
+        crew = self._desk.crew
+        if crew.closed is not None:
+            raise crew.refusal()
+        variables = tuple(crew.options.propagate)
+        recipe = write_recipe(factory, args, variables)
+        canary = recipe if check is None else write_recipe(Checked(factory, check), args, variables)
+        reload = crew.staffing.begin_reload(recipe, canary)
+        await insist(reload.done.wait)
+        if isinstance(reload.problem, WorkerStartFailed):
+            raise ReloadFailed(self.name, str(reload.problem)) from reload.problem
+        if reload.problem is not None:
+            raise reload.problem
+        await checkpoint_if_cancelled()
 
     async def drain(self) -> None:
         """Take no new requests and return when all accepted ones have ended. Irreversible, idempotent.
@@ -124,9 +196,9 @@ class Hub(Calls[M_co]):
             reasons.append(f"the hub has failed: {crew.failure}")
         elif crew.closed is not None:
             reasons.append(f"the hub is {crew.closed}")
-        missing = crew.options.workers - crew.serving
+        missing = crew.staffing.wanted - crew.serving
         if missing and crew.closed is None:
-            reasons.append(f"{missing} of {crew.options.workers} workers are not ready")
+            reasons.append(f"{missing} of {crew.staffing.wanted} workers are not ready")
         serves = crew.closed is None and crew.serving > 0
         full = serves and not crew.dispatcher.has_room(crew.options.max_pending)
         if full:
@@ -138,7 +210,7 @@ class Hub(Calls[M_co]):
         crew = self._desk.crew
         state, running = crew.closed or "open", crew.dispatcher.running
         return (
-            f"<gibbs.Hub {self.name!r} {state}: {crew.serving} of {crew.options.workers} workers ready, "
+            f"<gibbs.Hub {self.name!r} {state}: {crew.serving} of {crew.staffing.wanted} workers ready, "
             f"{running} requests running, {crew.dispatcher.live - running} queued>"
         )
 
@@ -150,6 +222,7 @@ def open_hub(
     workers: int,
     name: str | None = None,
     launcher: Launcher | Sequence[tuple[Launcher, int]] | None = None,
+    spares: int = 0,
     ready: int | Literal["all"] = "all",
     start_timeout: float = 60.0,
     start_concurrency: int | None = None,
@@ -178,6 +251,8 @@ def open_hub(
         name: in logs and errors; by default the factory's name.
         launcher: how processes come to be; by default `gibbs.LocalLauncher()`. Or several, each with how many of the workers it makes:
             `[(gibbs.LocalLauncher(), 4), (gibbs.SSHLauncher(["gpu1"]), 8)]`. Among workers that are free one on this machine is preferred.
+        spares: how many more workers are kept, with their models built, that take no requests: one of them takes the place of a worker that
+            dies, or that is killed for a cancelled call, and another one is built behind. The last of several launchers makes them.
         ready: how many models must be built before the body is entered: "all", or a number from 0.
         start_timeout: seconds for each attempt to start a worker, model included.
         start_concurrency: how many workers of each launcher may start at once; None: all.
@@ -218,6 +293,7 @@ def open_hub(
         name=name_of(factory) if name is None else name,
         workers=workers,
         launcher=LocalLauncher() if launcher is None else launcher,
+        spares=spares,
         ready=workers if ready == "all" else ready,
         start_timeout=start_timeout,
         start_concurrency=start_concurrency,
@@ -245,7 +321,7 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
     try:
         async with open_fleet(options) as fleet, anyio.create_task_group() as tg:
             crew = Crew(options, recipe, fleet, cancel_body=body_scope.cancel)
-            crew.meet_batched(batched_by(factory))
+            crew.repertoire.meet_batched(batched_by(factory))
             hub: Hub[M] = Hub._over(Desk(crew), options.call)  # noqa: SLF001 - its own module
             patience = 0.0  # a hub that never opened has nobody to be polite to
             try:

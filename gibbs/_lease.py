@@ -17,9 +17,9 @@ from ._core.lease import Lease, LeaseState
 from ._core.ticket import Lost, Ticket, TicketState
 from ._desk import Desk
 from ._errors import HubOverloaded, LeaseBroken
+from ._parent.death import crash_of
 from ._parent.insist import insist
 from ._parent.own import whole
-from ._parent.supervisor import crash_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ class LeaseDesk(Desk):
         crew = self.crew
         if crew.closed is not None:
             raise crew.refusal()
-        if crew.options.workers < 2:
+        if crew.staffing.wanted < 2:
             raise ValueError(
                 f"the hub {crew.options.name!r} has one worker, and a lease would leave none for others: open it with "
                 f"workers=2 or more"

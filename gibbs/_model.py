@@ -226,6 +226,23 @@ class _Function:
         return _Function, (self._function,)
 
 
+class Checked:
+    """A factory whose model is shown to somebody before it serves."""
+
+    def __init__(self, factory: Callable[..., Any], check: Callable[[Any], object]) -> None:
+        self._factory = factory
+        self._check = check
+        self.__qualname__ = str(getattr(factory, "__qualname__", repr(factory)))
+
+    def __call__(self, *args: Any) -> Any:
+        model = self._factory(*args)
+        self._check(model)
+        return model
+
+    def __reduce__(self) -> tuple[type[Checked], tuple[Any, Any]]:
+        return Checked, (self._factory, self._check)
+
+
 def function(f: Callable[P, R], /) -> Callable[[], Callable[P, R]]:
     """Make a factory of a plain function, so that a hub serves the function itself.
 

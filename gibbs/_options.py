@@ -125,6 +125,7 @@ class HubOptions:
     name: str
     workers: int
     launcher: Launcher | Sequence[tuple[Launcher, int]]
+    spares: int
     ready: int
     start_timeout: float
     start_concurrency: int | None
@@ -144,6 +145,13 @@ class HubOptions:
             raise TypeError(f"name must be a string, not {self.name!r}")
         _check_number("workers", self.workers, at_least=1, whole=True)
         object.__setattr__(self, "crews", _crews_of(self.launcher, self.workers))
+        _check_number("spares", self.spares, at_least=0, whole=True)
+        devices = getattr(self.crews[-1][0], "devices", ())
+        if self.spares and devices and len(devices) < self.crews[-1][1] + self.spares:
+            raise ValueError(
+                f"spares={self.spares} need a device each: the launcher has {len(devices)} devices for "
+                f"{self.crews[-1][1] + self.spares} workers"
+            )
         if isinstance(self.ready, bool) or not isinstance(self.ready, int):
             raise TypeError(f'ready must be "all" or a number of workers, not {self.ready!r}')
         if not 0 <= self.ready <= self.workers:
@@ -191,6 +199,11 @@ def _crews_of(launcher: Any, workers: int) -> tuple[tuple[Launcher, int], ...]:
 def _check_launcher(launcher: Any) -> None:
     if isinstance(launcher, type) or not callable(getattr(launcher, "session", None)):
         raise TypeError(f"launcher must be a gibbs.abc.Launcher, not {launcher!r}")
+
+
+def check_workers(workers: Any) -> None:
+    """How many workers a hub is to have from now on. Raises TypeError or ValueError."""
+    _check_number("workers", workers, at_least=0, whole=True)
 
 
 def check_factory(factory: Any) -> None:

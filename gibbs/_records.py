@@ -76,7 +76,8 @@ class HubStatistics:
     """What a hub is doing and has done, at one moment.
 
     Attributes:
-        seats: how many seats are in each state: "vacant", "starting", "serving", "interrupting", "dying", "retired".
+        seats: how many seats are in each state: "vacant", "starting", "spare", "serving", "interrupting", "dying",
+            "retired".
         pids: the process id of each seat's worker, by seat index; None where there is none.
         queued: requests that wait for their turn, also those that were sent ahead to a worker that runs another.
         running: requests that a worker holds and somebody waits for.
@@ -88,7 +89,7 @@ class HubStatistics:
         retried: how often a request was sent again after its worker had died.
         leases: how many leases are held; those who wait for one are among the queued.
         refused: accepted requests that ended with HubClosed.
-        restarts: workers started in the place of an earlier one.
+        restarts: workers started in the place of one that had died, or had not become ready; not by plan.
         interrupted: cancelled calls that were interrupted or not begun; their workers were kept.
         killed: cancelled calls that cost their worker.
         oldest_wait: seconds that the first of the queue has waited; 0.0 for an empty queue.

@@ -1,35 +1,33 @@
-"""The queue and the seats: everything that can happen to a request is one of the verbs below, and only they move anything.
+"""The verbs: everything that can happen to a request, or to a seat, is one of them, and only they move anything.
 
 No await, no clock, no I/O: each verb changes tickets and seats in one go and *returns* the orders that are to be carried
 out, so whoever called it does. Each verb that leaves a seat alive ends in `_changed(seat)`, the one place that decides what
-follows from it; a room that is freed and offered to nobody is thereby impossible. Assignment is synchronous: a seat is
-reserved in the same breath in which it is seen to be free (a peer leaks a slot for want of this).
+follows from it; a room that is freed and offered to nobody is thereby impossible. Who gets which seat is `placement`'s.
 
-A seat whose worker is quick is *sent ahead*: it holds more than one request. What it has not begun can be taken back at once,
-by a `Recall` that is answered with `given_back`: when a call takes long, or when somebody leaves whose request is among them.
+What a seat was sent ahead and has not begun can be taken back at once, by a `Recall` that is answered with `given_back`: when a call
+takes long, or when somebody leaves whose request is among them.
 
 Invariants, checked by a state machine after every verb: each live ticket is in exactly one place: the queue, a group, the
 line of a lease, aside, or one seat's `held`; nothing is assigned to a seat that is not SERVING, that holds its `window` or that has
 not read what was recalled; while a ticket is queued, no seat could take the first of the queue, or enough is sent ahead; no seat is
-INTERRUPTING with nothing to interrupt; no abandoned request waits for its turn unless a Recall was ordered; a seat that is leased is
-sent nothing but what was asked on that lease, and one seat is never leased; first come, first served, but those that can run in one
-call with the first of the queue come along; a ticket ends once; after `close` none is live.
+SPARE while fewer serve than are wanted; no seat is INTERRUPTING with nothing to interrupt; no abandoned request waits for its turn
+unless a Recall was ordered; a seat that is leased is sent nothing but what was asked on that lease, and one seat is never leased; first
+come, first served, but those that can run in one call with the first of the queue come along; a ticket ends once; after `close` none is
+live.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .affinity import liking
-from .deadlines import Deadlines
-from .lease import LeaseMove, Leases, LeaseState
-from .orders import Grant, Interrupt, Order, Recall, Send
-from .pace import ENOUGH, SHORT, UNKNOWN, window_for
-from .queue import Queue
-from .roster import Roster
+from .lease import LeaseMove, LeaseState
+from .orders import Dismiss, Grant, Interrupt, Order, Recall
+from .pace import UNKNOWN, window_for
+from .placement import Placement
+from .placement import Tally as Tally
+from .placement import Violation as Violation
 from .seat import SeatMove, SeatState
 from .ticket import POISON, Lost, TicketMove
 
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from .group import Group
     from .lease import Lease
     from .seat import Seat
     from .ticket import Answer, Ticket
@@ -47,55 +44,15 @@ LARGE = 1 << 16  # bytes of a payload that is worth letting go before its outcom
 
 # On the way of every request; an enum looks its members up, which takes as long as a move does.
 _SERVING, _INTERRUPTING = SeatState.SERVING, SeatState.INTERRUPTING
-_TAKE, _ANSWER = TicketMove.TAKE, TicketMove.ANSWER
+_ANSWER = TicketMove.ANSWER
 
 
-class Violation(Exception):
-    """A worker spoke of a request that it does not hold. It cannot be trusted any more."""
+class Dispatcher(Placement):
+    """The verbs: what can happen, and what follows from it."""
 
-
-@dataclass(slots=True)
-class Tally:
-    """How requests ended so far."""
-
-    done: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    expired: int = 0
-    refused: int = 0
-    lost: int = 0
-    leased: int = 0  # asked for a lease, and were given one
-
-
-class Dispatcher:
-    """Matches tickets and seats."""
-
-    def __init__(self, seats: Iterable[Seat], *, enough: int = ENOUGH) -> None:
-        self.seats = tuple(seats)
-        self.tally = Tally()
-        self.closed = False
-        self._queue = Queue()
-        self._arrivals = 0
-        self._live = 0  # tickets that have not ended
-        self._ahead = 0  # tickets that some seat holds behind another
-        self._enough = enough  # of those, that quick seats do not run dry
-        self.groups: tuple[Group, ...] = ()  # those whose requests may wait for company
-        self._roster = Roster()
-        self._deadlines = Deadlines()
-        self.leases = Leases(len(self.seats))
-        self.retried = 0  # tickets that were sent again after a worker died that may have begun them
+    closed = False  # set when the hub closes: no ticket is live from then on
 
     # ---- what the hub sees
-
-    @property
-    def waiting(self) -> int:
-        """How many tickets wait for their turn: in the queue, or for company, or sent ahead to a seat that runs another."""
-        waiting = self._queue.count + self._ahead
-        return waiting + sum(len(group.gathering) for group in self.groups) if self.groups else waiting
-
-    def must_wait(self, ticket: Ticket) -> bool:
-        """Whether others are held by no seat that a new one has to wait behind: those of its own priority. On a lease it need not."""
-        return ticket.terms.priority in self._queue.lines and ticket.lease is None
 
     @property
     def running(self) -> int:
@@ -117,38 +74,6 @@ class Dispatcher:
             if seat.shows_begun
             for ticket in seat.held.values()
         )
-
-    @property
-    def live(self) -> int:
-        """How many tickets have not ended."""
-        return self._live
-
-    @property
-    def oldest(self) -> Ticket | None:
-        """The ticket that has waited for longest."""
-        firsts = [self._queue.oldest, *(next(iter(group.gathering.values()), None) for group in self.groups)]
-        firsts += [self.leases.aside.oldest, *(lease.first for lease in self.leases.held)]
-        return min((ticket for ticket in firsts if ticket is not None), key=lambda ticket: ticket.number, default=None)
-
-    @property
-    def ripe_at(self) -> float:
-        """When `ripen` has something to do."""
-        return min((group.ripe_at for group in self.groups), default=math.inf)
-
-    @property
-    def expires_at(self) -> float:
-        """When `expire` has something to do."""
-        return self._deadlines.next_at
-
-    def has_room(self, max_pending: float) -> bool:
-        """Whether a new ticket would be run at once, or be one of so many that wait."""
-        return self.waiting < max_pending or (not self._queue.count and self._roster.find(alone=True) is not None)
-
-    def has_room_for_lease(self, max_pending: float) -> bool:
-        """The same of one that asks for a lease: those that ask and stand aside count too, for nobody else."""
-        if self.waiting + self.leases.aside.count < max_pending:
-            return True
-        return not self.leases.is_full and self._roster.find(alone=True) is not None  # then nobody is queued
 
     # ---- the verbs: a request
 
@@ -237,11 +162,14 @@ class Dispatcher:
         seat.begun = 0
 
     def ready(self, seat: Seat, *, on_cancel: str) -> list[Order]:
-        """The worker has built its model, which bears a cancelled call so."""
-        seat.move(SeatMove.READY)
+        """The worker has built its model, which bears a cancelled call so. It serves, or is a spare if enough do."""
         seat.on_cancel = on_cancel
         seat.service_time = UNKNOWN
         seat.window = 1
+        if self.in_service >= self.quota:
+            seat.move(SeatMove.STAND_BY)
+            return []
+        seat.move(SeatMove.READY)
         return self._changed(seat)
 
     def paced(self, seat: Seat, service_time: float) -> list[Order]:
@@ -342,7 +270,8 @@ class Dispatcher:
         if seat.state is SeatState.DYING:
             return []
         seat.move(SeatMove.CONDEMN)
-        return self._assign()
+        orders = self._relieve(seat) + self._assign()
+        return [*orders, Dismiss(seat)] if seat.dismissed else orders
 
     def lost(self, seat: Seat, begun: int | None, death: object, *, certain: bool = True) -> list[Order]:
         """The worker is gone and its last words are read. `begun` is the last id that it began; None: nobody knows.
@@ -380,8 +309,40 @@ class Dispatcher:
         return self._assign()
 
     def retire(self, seat: Seat) -> None:
-        """No further worker will sit here."""
+        """No further worker will sit here, unless it is revived."""
         seat.move(SeatMove.RETIRE)
+
+    # ---- the verbs: how many serve
+
+    def resize(self, quota: int) -> list[Order]:
+        """So many are to serve from now on. Spares are called; who is too many stands by, or goes on until it holds nothing."""
+        self.quota = quota
+        self.leases.most = quota - 1
+        orders = self._enlist()
+        for _ in range(self.leases.most - len(self.leases.held)):
+            self._call_from_aside()
+        for seat in sorted(self.seats, key=lambda seat: (seat.lease is not None, len(seat.held), -seat.index)):
+            if self.in_service > quota and seat.in_service:
+                seat.in_service = False
+                self.in_service -= 1
+                orders += self._changed(seat)
+        return orders + self._assign()
+
+    def add(self, seat: Seat) -> None:
+        """One more seat, or one that was retired: it is VACANT."""
+        if seat.state is SeatState.RETIRED:
+            seat.move(SeatMove.REVIVE)
+            seat.dismissed = False
+        else:
+            self.seats.append(seat)
+
+    def dismiss(self, seat: Seat) -> list[Order]:
+        """Its worker is to go, as soon as it holds nothing and is not leased. A spare takes its place at once."""
+        seat.dismissed = True
+        orders = self._relieve(seat)
+        if seat.state is _SERVING:
+            return orders + self._changed(seat) + self._assign()
+        return orders + self._assign() + ([] if seat.state is _INTERRUPTING else [Dismiss(seat)])
 
     # ---- the verbs: the hub
 
@@ -410,53 +371,6 @@ class Dispatcher:
 
     # ---- what they are made of
 
-    def _accept(self, ticket: Ticket) -> None:
-        self._arrivals += 1
-        ticket.number = self._arrivals
-        self._live += 1
-
-    def _end(self, ticket: Ticket, move: TicketMove, outcome: object = None) -> None:
-        ticket.move(move, outcome)
-        self._live -= 1
-
-    def _held(self, seat: Seat, link_id: int) -> Ticket:
-        ticket = seat.held.get(link_id)
-        if ticket is None:
-            raise Violation(f"worker {seat.index} spoke of request {link_id}, which it does not hold")
-        return ticket
-
-    def _let_go(self, seat: Seat, ticket: Ticket) -> None:
-        del seat.held[ticket.link_id]
-        if not seat.held:
-            seat.together = False
-        elif not seat.together:
-            self._ahead -= 1
-        ticket.seat = None
-        ticket.link_id = 0
-        if ticket.released is not None:
-            ticket.released()
-
-    def _leave_line(self, ticket: Ticket) -> None:
-        """It is QUEUED, and waits no longer: in the queue, for company, or for the worker of its lease."""
-        if ticket.lease is not None:
-            if not self.leases.leave_line(ticket):
-                self._queue.remove(ticket)
-                self._call_from_aside()
-            return
-        if ticket.group is None or not ticket.group.leave(ticket):
-            self._queue.remove(ticket)
-
-    def _ripe(self, *groups: Group) -> list[Order]:
-        for group in groups:
-            self._queue.insert(group.give())
-        return self._assign()
-
-    def _requeue(self, ticket: Ticket) -> None:
-        ticket.move(TicketMove.RETURN)
-        (self._queue if ticket.lease is None else ticket.lease).put_back(ticket)
-        if ticket.terms.max_wait < math.inf and not ticket.returned:  # one whose worker died had been taken in time
-            self._deadlines.add(ticket)
-
     def _changed(self, seat: Seat) -> list[Order]:
         """Something about this seat is different: settle what it does next, and offer its room."""
         orders: list[Order] = []
@@ -466,108 +380,50 @@ class Dispatcher:
         if seat.state is _SERVING and unwanted is not None:
             seat.move(SeatMove.INTERRUPT)
             seat.target = unwanted.link_id
-            orders.append(Interrupt(seat, unwanted.link_id, seat.cleaning_of(unwanted)))
+            orders.append(Interrupt(seat, unwanted.link_id, how := seat.cleaning_of(unwanted)))
             if len(seat.held) > 1:
                 orders.append(Recall(seat))
+            if how == "kill" and self._spares:  # which need not wait until it is dead
+                orders += self._relieve(seat)
+        if not seat.in_service and seat.state is _SERVING:
+            orders += self._enter_or_leave(seat)
         if seat.lease is not None:
             return orders + self._go_on(seat, seat.lease)
         self._roster.offer(seat)
         return orders + self._assign() if self._queue.count else orders
+
+    def _relieve(self, seat: Seat) -> list[Order]:
+        """It is of no use any more, or will not be for long: a spare takes its place at once."""
+        if seat.in_service:
+            seat.in_service = False
+            self.in_service -= 1
+        return self._enlist()
+
+    def _enlist(self) -> list[Order]:
+        """Call spares, as long as fewer serve than are wanted."""
+        orders: list[Order] = []
+        while self.in_service < self.quota and not self.closed and (spares := self._spares):
+            spares[0].move(SeatMove.ENLIST)
+            orders += self._changed(spares[0])
+        return orders
+
+    @property
+    def _spares(self) -> list[Seat]:
+        """Those that could serve, and are not needed."""
+        return [seat for seat in self.seats if seat.state is SeatState.SPARE and not seat.dismissed]
+
+    def _enter_or_leave(self, seat: Seat) -> list[Order]:
+        """It could serve. If it is not wanted it goes, or stands by, as soon as it holds nothing and is not leased."""
+        if self.in_service < self.quota and not seat.dismissed:
+            seat.in_service = True
+            self.in_service += 1
+        elif seat.is_ready and seat.lease is None:
+            seat.move(SeatMove.STAND_BY)
+            return [Dismiss(seat)] if seat.dismissed else []
+        return []
 
     def _abandoned(self, seat: Seat) -> list[Order]:
         """A request that it holds has ended: it is cleaned up if it runs, and must not begin if it does not."""
         if seat.held and seat.state is _SERVING and seat.unwanted is None:
             return [Recall(seat)]  # all else follows when that is answered
         return self._changed(seat)
-
-    def _assign(self) -> list[Order]:
-        """Give the first of the queue to a seat, as long as one can take it. Strictly in the order of their turns.
-
-        A ticket that was returned, that may run together with others, or that asks for a lease waits for a seat that holds nothing, and
-        the others wait behind it: passed by younger ones it might wait for ever, since no seat would ever be empty.
-        """
-        orders: list[Order] = []
-        while (ticket := self._queue.first) is not None:
-            if ticket.lease is not None and self.leases.is_full:
-                self.leases.aside.insert(self._queue.take(1))
-                continue
-            group = ticket.group
-            seat = self._seat_for(ticket)
-            if seat is None:
-                break
-            if ticket.lease is not None:
-                self._queue.remove(ticket)
-                self._hold(seat, ticket, ticket.lease)
-                continue
-            if group is not None:
-                orders.append(self._send(self._queue.take_group(group.most), seat, together=True))
-                continue
-            share = 1
-            if seat.service_time < SHORT and not ticket.apart:  # the same seat would be found again and again
-                share = max(1, min(seat.window - len(seat.held), self._enough - self._ahead))
-            orders.append(self._send(self._queue.take(share), seat))
-        return orders
-
-    def _seat_for(self, ticket: Ticket, *, alone: bool = False) -> Seat | None:
-        """Which seat takes it now, with `alone` only one that holds nothing."""
-        enough = self._ahead >= self._enough
-        if not ticket.apart:
-            return self._roster.find(alone=alone, enough=enough)
-        alone = alone or ticket.returned or ticket.group is not None or ticket.lease is not None
-        affinity = ticket.terms.affinity
-        if affinity is None:
-            return self._roster.find(alone=alone, enough=enough)
-        free = [
-            seat
-            for seat in self.seats
-            if seat.has_room and (not seat.held or not (alone or (enough and seat.service_time < SHORT)))
-        ]
-        at_once = [seat for seat in free if not seat.held or seat.service_time < SHORT]
-        return max(at_once or free, key=lambda seat: liking(affinity, seat.index), default=None)
-
-    def _submit_leased(self, ticket: Ticket, lease: Lease) -> list[Order]:
-        """It asks for a lease, which waits in the queue; or it is asked on one, whose worker is free for it, or not yet."""
-        if ticket.terms.max_wait < math.inf:
-            self._deadlines.add(ticket)
-        if lease.state is LeaseState.WAITING:
-            self._queue.append(ticket)
-            return self._assign()
-        assert lease.state is LeaseState.HELD
-        assert lease.seat is not None
-        lease.line[ticket.number] = ticket
-        return self._go_on(lease.seat, lease)
-
-    def _hold(self, seat: Seat, ticket: Ticket, lease: Lease) -> None:
-        self.leases.hold(lease, seat)
-        self._end(ticket, TicketMove.LEASE)
-        self.tally.leased += 1
-
-    def _go_on(self, seat: Seat, lease: Lease) -> list[Order]:
-        """Send the next that was asked on the lease, if the one before is over."""
-        if not lease.line or not seat.is_ready:
-            return []
-        ticket = lease.take()
-        return [self._send([ticket], seat, together=ticket.group is not None)]
-
-    def _call_from_aside(self) -> None:
-        """A lease is not held any more, or one that asks is gone from the queue: who stood aside first has his old place there again."""
-        if self.leases.aside.count and not self.leases.is_full:
-            for ticket in self.leases.aside.take(1):
-                self._queue.put_back(ticket)
-
-    def _send(self, tickets: list[Ticket], seat: Seat, *, together: bool = False) -> Send:
-        was_idle = not seat.held
-        first = seat.last_link_id + 1
-        for link_id, ticket in enumerate(tickets, first):
-            ticket.move(_TAKE)
-            ticket.seat = seat
-            ticket.link_id = link_id
-            seat.held[link_id] = ticket
-        seat.last_link_id += len(tickets)
-        if together:
-            seat.together = True
-        else:
-            self._ahead += len(tickets) - was_idle
-        if was_idle:
-            self._roster.offer(seat)  # from now on among those that hold something
-        return Send(seat, first, tickets, together)

@@ -110,7 +110,7 @@ class Lease:
 class Leases:
     """Those of one hub. The only writer of `Seat.lease`.
 
-    Invariants: `held` are those that are HELD, `most` at most, which is one less than there are seats. `aside` are tickets that ask for
+    Invariants: `held` are those that are HELD, `most` at most, which is one less than serve (those that were given stay, when fewer do). `aside` are tickets that ask for
     one and came to the head of the queue when as many were held; while fewer are, as many of those that ask as could be given one
     stand in the queue.
     """

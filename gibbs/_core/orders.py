@@ -48,4 +48,10 @@ class Grant(NamedTuple):
     items: int
 
 
-Order = Send | Interrupt | Recall | Grant
+class Dismiss(NamedTuple):
+    """Let the seat's worker go, which holds nothing and is sent nothing any more, and start no other there."""
+
+    seat: Seat
+
+
+Order = Send | Interrupt | Recall | Grant | Dismiss

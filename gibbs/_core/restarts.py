@@ -12,6 +12,8 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from .recycling import Recycle
+
 FIRST_FAILURE_WAIT = 0.1  # seconds; doubles with each failed start of a seat in a row
 LONGEST_FAILURE_WAIT = 30.0
 QUICK_CRASH = 1.0  # a crash within this many seconds of *ready* is a quick one
@@ -32,6 +34,7 @@ class RestartPolicy:
         max_failures: a whole number, 0 or more, or `math.inf` for "never give up".
         period: seconds, more than 0.
         max_crashes: as `max_failures`, or None for no limit.
+        recycle: when workers that are well are replaced, a `gibbs.Recycle`; None: never.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind, or out of range.
@@ -45,6 +48,7 @@ class RestartPolicy:
     max_failures: float = 5
     period: float = 60.0
     max_crashes: float | None = None
+    recycle: Recycle | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_failures", "max_crashes"):
@@ -57,6 +61,8 @@ class RestartPolicy:
                 raise ValueError(f"{name} must be a whole number ≥ 0 or math.inf, not {value!r}")
         if isinstance(self.period, bool) or not isinstance(self.period, int | float):
             raise TypeError(f"period must be a number of seconds, not {self.period!r}")
+        if self.recycle is not None and not isinstance(self.recycle, Recycle):
+            raise TypeError(f"recycle must be a gibbs.Recycle or None, not {self.recycle!r}")
         if not 0 < self.period <= math.inf:
             raise ValueError(f"period must be more than 0 seconds, not {self.period!r}")
 

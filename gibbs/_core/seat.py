@@ -6,11 +6,14 @@ over, bad frame, close) meet in DYING, so that kill, wait and reap are written o
 | from | move | to |
 | --- | --- | --- |
 | VACANT | a launch begins | STARTING |
-| VACANT | the hub closes | RETIRED |
+| VACANT | the hub closes, or the seat is dismissed | RETIRED |
+| RETIRED | the hub is to have more seats again | VACANT |
 | STARTING | the worker says that its model is built | SERVING |
+| STARTING, SERVING | the same, and as many serve as are wanted | SPARE |
+| SPARE | another seat is of no use any more | SERVING |
 | SERVING | the request at its head is abandoned and must be cleaned up | INTERRUPTING |
 | INTERRUPTING | that request is over, the worker lives | SERVING |
-| STARTING, SERVING, INTERRUPTING | the worker is dead, or must die | DYING |
+| STARTING, SPARE, SERVING, INTERRUPTING | the worker is dead, or must die | DYING |
 | DYING | the process is gone, its requests are settled | VACANT |
 """
 
@@ -32,6 +35,7 @@ class SeatState(StrEnum):
 
     VACANT = "vacant"
     STARTING = "starting"
+    SPARE = "spare"
     SERVING = "serving"
     INTERRUPTING = "interrupting"
     DYING = "dying"
@@ -43,20 +47,32 @@ class SeatMove(StrEnum):
 
     LAUNCH = "launch"
     READY = "ready"
+    STAND_BY = "stand by"
+    ENLIST = "enlist"
     INTERRUPT = "interrupt"
     UNWIND = "unwind"
     CONDEMN = "condemn"
     BURY = "bury"
     RETIRE = "retire"
+    REVIVE = "revive"
 
 
 MOVES: dict[SeatState, dict[SeatMove, SeatState]] = {
     SeatState.VACANT: {SeatMove.LAUNCH: SeatState.STARTING, SeatMove.RETIRE: SeatState.RETIRED},
-    SeatState.STARTING: {SeatMove.READY: SeatState.SERVING, SeatMove.CONDEMN: SeatState.DYING},
-    SeatState.SERVING: {SeatMove.INTERRUPT: SeatState.INTERRUPTING, SeatMove.CONDEMN: SeatState.DYING},
+    SeatState.STARTING: {
+        SeatMove.READY: SeatState.SERVING,
+        SeatMove.STAND_BY: SeatState.SPARE,
+        SeatMove.CONDEMN: SeatState.DYING,
+    },
+    SeatState.SPARE: {SeatMove.ENLIST: SeatState.SERVING, SeatMove.CONDEMN: SeatState.DYING},
+    SeatState.SERVING: {
+        SeatMove.INTERRUPT: SeatState.INTERRUPTING,
+        SeatMove.STAND_BY: SeatState.SPARE,
+        SeatMove.CONDEMN: SeatState.DYING,
+    },
     SeatState.INTERRUPTING: {SeatMove.UNWIND: SeatState.SERVING, SeatMove.CONDEMN: SeatState.DYING},
     SeatState.DYING: {SeatMove.BURY: SeatState.VACANT},
-    SeatState.RETIRED: {},
+    SeatState.RETIRED: {SeatMove.REVIVE: SeatState.VACANT},
 }
 
 
@@ -72,12 +88,15 @@ class Seat:
     back and that it has not read, and skipped, yet; while there are any, nothing is added. While `lease` is set, nothing is
     added but what was asked on that lease, and that only to an empty seat. While the state is INTERRUPTING, the
     head is abandoned and `target` is its id; of several that are one call, the last one's. `last_link_id` only
-    grows, also across incarnations, so no id is ever used twice.
+    grows, also across incarnations, so no id is ever used twice. `in_service` only while the state is SERVING or INTERRUPTING, and
+    not once its worker is sure to be killed.
     """
 
     __slots__ = (
         "begun",
+        "dismissed",
         "held",
+        "in_service",
         "incarnation",
         "index",
         "is_far",
@@ -98,6 +117,10 @@ class Seat:
         self.index = index
         self.is_far = is_far  # whether its workers are on another machine
         self.state = SeatState.VACANT
+        self.dismissed = (
+            False  # whether it is sent nothing any more, and its worker is the last; written by the dispatcher
+        )
+        self.in_service = False  # whether it counts as one of those that serve; written by the dispatcher
         self.incarnation = 0
         self.held: dict[int, Ticket] = {}
         self.last_link_id = 0
@@ -122,7 +145,7 @@ class Seat:
     @property
     def has_room(self) -> bool:
         """Whether it could be sent a request now."""
-        if self.lease is not None:
+        if self.lease is not None or not self.in_service:
             return False
         return self.state is _SERVING and len(self.held) < self.window and not self.recalled and not self.together
 

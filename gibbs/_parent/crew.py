@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .._core.dispatch import LARGE, Dispatcher
-from .._core.group import Group
-from .._core.orders import Grant, Interrupt, Order, Recall, Send
+from .._core.orders import Dismiss, Grant, Interrupt, Order, Recall, Send
 from .._core.restarts import Restarts
-from .._core.seat import Seat, SeatState
+from .._core.seat import Seat
 from .._errors import GibbsError, HubClosed, RestartsExhausted, WorkerCrashed, WorkerStartFailed
 from .._wire.lender import Lender
 from ..abc import LaunchRefused
 from .cleanups import Cleanups
+from .clock import Clock
 from .logs import Records
 from .own import own
+from .recycler import Recycler
+from .repertoire import Repertoire
+from .staffing import Staffing
 from .supervisor import Supervisor
 from .turns import Turns
-from .waiter import Alarm, News, running_loop
+from .waiter import News, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,9 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gibbs")
 
-_TICK = 0.002  # seconds; much longer than what is sent ahead should take
-_SEATS_THAT_SERVE = (SeatState.SERVING, SeatState.INTERRUPTING)
-
 
 class Crew:
     """The supervisors and what they share.
@@ -57,9 +57,10 @@ class Crew:
     def __init__(self, options: HubOptions, recipe: bytes, fleet: Fleet, *, cancel_body: Callable[[], None]) -> None:
         self.options = options
         self.recipe = recipe
-        seats = [Seat(index, is_far=not post.traits.same_host) for index, post in enumerate(fleet.posts)]
-        self.dispatcher = Dispatcher(seats)
-        self.supervisors = [Supervisor(seat, post, self) for seat, post in zip(seats, fleet.posts, strict=True)]
+        posts = fleet.posts
+        seats = [Seat(index, is_far=not post.traits.same_host) for index, post in enumerate(posts)]
+        self.dispatcher = Dispatcher(seats, quota=options.workers)
+        self.supervisors = [Supervisor(seat, post, self, recipe) for seat, post in zip(seats, posts, strict=True)]
         self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
         self.cleanups = Cleanups()
         self.records = Records(options.name, wanted=options.logs)
@@ -67,35 +68,46 @@ class Crew:
         self.news = News()
         self.loop = running_loop()
         self.turns = Turns()
-        self.methods: dict[str, str] | None = None  # name → kind, as the first worker that is ready and trusted told
-        self.groups: dict[str, Group] = {}  # those of the methods that run many requests in one call
+        self.repertoire = Repertoire(options, self.dispatcher)
         self.closed: ClosedReason | None = None
         self.failure: BaseException | None = None
+        self._tg: TaskGroup | None = None  # of the seats' tasks
         self._cancel_body = cancel_body
         self._restarts = Restarts(options.restarts)
         self._problems: deque[GibbsError] = deque(maxlen=16)  # the last failures, for RestartsExhausted
         self._opening = True
         self._failed_to_open: list[WorkerStartFailed] = []
-        self._hooks_told = False
         self._running = 0  # tasks of the hub's own
-        self._ticking = False
-        self._sent_something = Alarm()
-        self.waits = Alarm()  # rung when a request begins to wait until some time: for company, or to be taken
+        self.restarts = 0  # workers started in the place of one that had died, or had not become ready
+        self.staffing = Staffing(self, posts)
+        self.closing = anyio.Event()  # set when the hub takes no more requests
+        self.clock = Clock(self)
 
     # ---- opening
 
     def start(self, tg: TaskGroup) -> None:
         """Begin to fill the seats."""
+        self._tg = tg
         for supervisor in self.supervisors:
-            name = f"gibbs {self.options.name} seat {supervisor.seat.index}"
-            tg.start_soon(own(self._watched), supervisor.run, name=name)
-        tg.start_soon(own(self._watched), self._tick, name=f"gibbs {self.options.name} ticks")
-        tg.start_soon(own(self._watched), self._keep_time, name=f"gibbs {self.options.name} time")
+            self.fill(supervisor)
+        self.spawn(self.clock.tick, "ticks")
+        if (recycle := self.options.restarts.recycle) is not None:
+            self.spawn(Recycler(self, recycle).run, "recycling")
+        self.spawn(self.clock.keep_time, "time")
+
+    def fill(self, supervisor: Supervisor) -> None:
+        """Begin to fill one seat."""
+        self.spawn(supervisor.run, f"seat {supervisor.seat.index}")
+
+    def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run it in a task of the hub's own, whose failure is the hub's."""
+        assert self._tg is not None
+        self._tg.start_soon(own(self._watched), run, name=f"gibbs {self.options.name} {name}")
 
     async def open(self) -> None:
         """Return when as many workers are ready as the options ask for. Raises WorkerStartFailed when they cannot be."""
         while self.serving < self.options.ready:
-            if self.options.workers - len(self._failed_to_open) < self.options.ready:
+            if len(self.supervisors) - len(self._failed_to_open) < self.options.ready:
                 first, *others = self._failed_to_open
                 for other in others:
                     first.add_note(f"also: {other}")
@@ -127,49 +139,22 @@ class Crew:
             self._running -= 1
             self.news.announce()
 
-    async def _tick(self) -> None:
-        """Take back what waits behind a long call, and let go of large payloads, until the hub closes. Sleeps if there are none."""
-        with anyio.CancelScope(shield=True):
-            while self.closed not in ("closed", "failed"):
-                await self._sent_something.wait()
-                while self.dispatcher.wants_ticks and not self.dispatcher.closed:
-                    await anyio.sleep(_TICK)
-                    for supervisor in self.supervisors:
-                        if supervisor.worker is not None and (begun := supervisor.worker.link.begun()) is not None:
-                            self.dispatcher.begun(supervisor.seat, begun)
-                    self.carry_out(self.dispatcher.tick())
-                self._ticking = False
-
-    async def _keep_time(self) -> None:
-        """Send what has waited for company for long enough, refuse what no worker took in time. Sleeps while nothing waits so."""
-        dispatcher = self.dispatcher
-        with anyio.CancelScope(shield=True):
-            while self.closed not in ("closed", "failed"):
-                with anyio.CancelScope(deadline=min(dispatcher.ripe_at, dispatcher.expires_at)):
-                    await self.waits.wait()
-                now = anyio.current_time()
-                self.carry_out(dispatcher.ripen(now) + dispatcher.expire(now))
-
     # ---- what supervisors report
 
     def became_ready(self, seat: Seat, about: dict[str, Any]) -> None:
         """A worker serves from now on."""
-        if self.methods is None and self.options.results is None:  # one that is not trusted speaks for itself only
-            self.methods = about["methods"]
-            self.meet_batched(about.get("batched", {}))
-        hooks = about.get("hooks", ())
-        if hooks and not self._hooks_told:
-            self._hooks_told = True
-            logger.info("the model of the hub %r has the hooks %s", self.options.name, ", ".join(hooks))
+        if self.repertoire.methods is None:
+            self.repertoire.learn(about)
         self._restarts.ready(seat.index)
         self.carry_out(self.dispatcher.ready(seat, on_cancel="interrupt" if about["interruptible"] else "kill"))
         self.news.announce()
 
-    def meet_batched(self, batched: dict[str, tuple[int, float]]) -> None:
-        """Requests for these methods run together: so many at most, the first of which waits for others for so many seconds."""
-        for name, told in batched.items():
-            self.groups.setdefault("" if name == "__call__" else name, Group(*told))  # in a known one some may wait
-        self.dispatcher.groups = tuple(group for group in self.groups.values() if group.patience)
+    def learn(self, seat: Seat) -> None:
+        """Another model is served from now on, which this seat's worker has built."""
+        worker = self.supervisors[seat.index].worker
+        self.repertoire.methods = None  # else the next one that becomes ready tells
+        if worker is not None and worker.welcome is not None:
+            self.repertoire.learn(worker.welcome[1])
 
     async def start_failed(self, seat: Seat, problem: WorkerStartFailed) -> float:
         """A worker did not become ready. Returns the seconds until the next attempt; while the hub opens there is none."""
@@ -214,14 +199,16 @@ class Crew:
     def carry_out(self, orders: list[Order]) -> None:
         """Do what the dispatcher decided: nothing here waits."""
         for order in orders:  # a recall adds to them
+            if isinstance(order, Dismiss):
+                self.supervisors[order.seat.index].dismiss()
+                continue
             worker = self.supervisors[order.seat.index].worker
             if worker is None:
                 raise AssertionError(f"{order} is for a seat without a worker")
             if isinstance(order, Send):
                 worker.send(order)
-                if not self._ticking and (len(order.seat.held) > 1 or len(order.tickets[0].payload) > LARGE):
-                    self._ticking = True
-                    self._sent_something.ring()
+                if not self.clock.is_ticking and (len(order.seat.held) > 1 or len(order.tickets[0].payload) > LARGE):
+                    self.clock.tick_on()
             elif isinstance(order, Grant):
                 worker.grant(order)
             elif isinstance(order, Interrupt):
@@ -229,7 +216,7 @@ class Crew:
             else:
                 assert isinstance(order, Recall)
                 orders += self.dispatcher.given_back(order.seat, worker.recall())
-                self.waits.ring()
+                self.clock.waits.ring()
 
     def ask(self, ticket: Ticket, question: Callable[[float], None]) -> None:
         """A worker asks how many seconds the caller of a request will wait: nobody but that caller's own task can tell."""
@@ -254,6 +241,7 @@ class Crew:
         """Take no new requests; those that were accepted go on."""
         if self.closed is None:
             self.closed = "draining"
+            self.closing.set()
             self.carry_out(self.dispatcher.drain())
             self.news.announce()
 
@@ -275,8 +263,8 @@ class Crew:
         deadline = anyio.current_time() + patience
         for supervisor in self.supervisors:
             supervisor.close(deadline)
-        self._sent_something.ring()
-        self.waits.ring()
+        self.closing.set()
+        self.clock.close()
         self.news.announce()
 
     async def gone(self) -> None:
@@ -295,5 +283,5 @@ class Crew:
 
     @property
     def serving(self) -> int:
-        """How many seats have a worker that is ready."""
-        return sum(seat.state in _SEATS_THAT_SERVE for seat in self.dispatcher.seats)
+        """How many workers take requests: spares do not."""
+        return self.dispatcher.in_service

@@ -55,6 +55,7 @@ async def open_fleet(options: HubOptions) -> AsyncIterator[Fleet]:
             slots = None if options.start_concurrency is None else anyio.Semaphore(options.start_concurrency)
             lends = offered is not None and offered is arguments
             posts += seats * [Post(session, launcher.traits, seats, slots, lends)]
+        posts += options.spares * posts[-1:]
         if problem is None:
             yield Fleet(posts, arguments)
     if problem is not None:

@@ -32,7 +32,7 @@ def statistics_of(crew: Crew) -> HubStatistics:
         retried=dispatcher.retried,
         leases=len(dispatcher.leases.held),
         refused=tally.refused,
-        restarts=sum(max(0, seat.incarnation - 1) for seat in dispatcher.seats),
+        restarts=crew.restarts,
         interrupted=crew.cleanups.kept,
         killed=crew.cleanups.killed,
         oldest_wait=max(0.0, anyio.current_time() - oldest.created) if oldest is not None else 0.0,

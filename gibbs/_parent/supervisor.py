@@ -7,16 +7,17 @@ request, nor when the hub gives up: it asks the dispatcher and the crew.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from .._core.pace import DUE_SOON
-from .._errors import PoisonRequest, RemoteError, StartFailure, WorkerCrashed, WorkerStartFailed
+from .._errors import RemoteError, StartFailure, WorkerStartFailed
 from .._records import probable_cause
 from .._wire import failure
 from .._wire.messages import UNFIT
 from ..abc import LaunchFailed, WorkerSpec
+from .death import Death
 from .link import Link
 from .logs import levels
 from .usable_cpus import usable_cpus
@@ -24,61 +25,37 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from .._core.seat import Seat
-    from .._core.ticket import Lost
     from .._records import Ending
     from ..abc import WorkerProcess
     from .crew import Crew
     from .fleet import Post
 
 
-class Death:
-    """How a worker ended that had requests; what the core keeps, unread, as the outcome of a lost ticket."""
-
-    __slots__ = ("_facts",)
-
-    def __init__(self, **facts: Any) -> None:
-        self._facts = facts
-
-    def error(self, *, may_have_run: bool = True) -> WorkerCrashed:
-        """A fresh exception for each request."""
-        return WorkerCrashed(**self._facts, may_have_run=may_have_run)
-
-    def poisoning(self, crashes: tuple[WorkerCrashed, ...]) -> PoisonRequest:
-        """The same of a request that had killed others before."""
-        error = PoisonRequest(**self._facts)
-        error.crashes = crashes
-        return error
-
-
-def crash_of(outcome: Lost) -> WorkerCrashed:
-    """The last crash, or that it was one too many; behind it those after which the request was tried again."""
-    before: list[WorkerCrashed] = []
-    for death in cast("tuple[Death, ...]", outcome.earlier):
-        crash = death.error()
-        crash.__cause__ = before[-1] if before else None
-        before.append(crash)
-    last = cast("Death", outcome.death)
-    error = last.poisoning(tuple(before)) if outcome.poison else last.error(may_have_run=outcome.may_have_run)
-    error.__cause__ = before[-1] if before else None
-    return error
-
-
 class Supervisor:
     """Keeps one seat occupied until the hub closes."""
 
-    def __init__(self, seat: Seat, post: Post, crew: Crew) -> None:
+    def __init__(self, seat: Seat, post: Post, crew: Crew, recipe: bytes) -> None:
         self.seat = seat
+        self.recipe = recipe
         self.worker: Worker | None = None
+        self.on_trial = False  # its first worker must become ready, or there is no other; written by who wants to know
+        self.problem: WorkerStartFailed | None = None  # why a worker on trial did not become ready
         self._post = post
         self._crew = crew
         self._deadline = math.inf  # of the hub's closing; finite once it closes
         self._launching = anyio.CancelScope()
         self._ready_at = math.nan
+        self.first_link_id = 0  # the last id that was used here before this worker
 
     @property
     def pid(self) -> int | None:
         """The process id of the seat's worker, if there is one."""
         return self.worker.process.origin.pid if self.worker is not None else None
+
+    @property
+    def served_since(self) -> float | None:
+        """When its worker became ready; None if there is none that is."""
+        return None if math.isnan(self._ready_at) or self.worker is None else self._ready_at
 
     @property
     def closing(self) -> bool:
@@ -91,20 +68,27 @@ class Supervisor:
         if self.worker is not None:
             self.worker.close(self._deadline)
 
+    def dismiss(self) -> None:
+        """The seat's worker is the last one here, and goes now. Synchronous."""
+        self.close(anyio.current_time() + self._crew.options.close_timeout)
+        self._crew.news.announce()
+
     async def run(self) -> None:
-        """Supervise until `close`. Its awaits are shielded: it is told to stop and never cancelled, but natively."""
+        """Supervise until `close`, or `dismiss`. Its awaits are shielded: it is told to stop and never cancelled, but natively."""
         with anyio.CancelScope(shield=True):
             while not self.closing:
                 pause = await self._one_life()
                 with anyio.move_on_after(pause):
                     while not self.closing:
                         await self._crew.news.wait()
+                self._crew.restarts += not self.closing
         self._crew.dispatcher.retire(self.seat)
 
     async def _one_life(self) -> float:
         """One worker, from launch to grave. Returns how many seconds to wait before the next one."""
         self._crew.dispatcher.launch(self.seat)
         self._ready_at = math.nan
+        self.first_link_id = self.seat.last_link_id
         worker: Worker | None = None
         problem: WorkerStartFailed | None = None
         slot = _StartSlot(self._post.start_slots)
@@ -130,6 +114,10 @@ class Supervisor:
         if worker is not None:
             problem = self._explain(worker)
         assert problem is not None
+        if self.on_trial:
+            self.problem = problem
+            self.dismiss()
+            return math.inf
         return await self._crew.start_failed(self.seat, problem)
 
     async def _launch(self, slot: _StartSlot) -> tuple[WorkerProcess, float]:
@@ -187,7 +175,7 @@ class Supervisor:
             "arenas": worker.shelf.shared,
             "elsewhere": not self._post.traits.same_host,
             "silence": getattr(worker.process, "silence", None),
-            "recipe": self._crew.recipe,
+            "recipe": self.recipe,
             "logs": levels() if options.logs else None,
         }
 
@@ -197,6 +185,7 @@ class Supervisor:
         assert self.worker.welcome is not None
         slot.release()
         self._ready_at = anyio.current_time()
+        self.on_trial = False
         self._crew.became_ready(self.seat, self.worker.welcome[1])
 
     def _settle(self, worker: Worker | None) -> None:
@@ -214,7 +203,7 @@ class Supervisor:
                 self._crew.not_buried.append(worker.shelf)
         death = self._death(worker) if worker is not None else None
         self._crew.carry_out(dispatcher.lost(self.seat, begun, death, certain=certain))
-        self._crew.waits.ring()  # some may have gone back
+        self._crew.clock.waits.ring()  # some may have gone back
 
     # ---- in words
 

@@ -68,6 +68,7 @@ Over: TypeAlias = Literal[
     "closing",  # the hub closes and it is not ready yet
     "deadline",  # the hub closes and it has not left in time
     "cancel",  # a call that was abandoned did not unwind, or must not be interrupted
+    "executed",  # somebody has decided that it must go, and says why in `violation`
     "cut",  # a task of its own was cancelled by other code, or its model could not be built
 ]
 
@@ -144,6 +145,12 @@ class Worker:
         """The running call has been abandoned: get the seat back, or end the worker."""
         self._unwanted = order
         self._alarm.ring()
+
+    def execute(self, why: str) -> None:
+        """It must go at once, whatever it is doing."""
+        if self.over is None:
+            self.violation = why
+            self._end("executed")
 
     def close(self, deadline: float) -> None:
         """The hub closes: leave when idle, and at the deadline be killed."""

@@ -49,6 +49,7 @@ def open_inline_hub(
     *args: object,
     workers: int = 1,
     name: str | None = None,
+    spares: int = 0,
     ready: int | Literal["all"] = "all",
     start_timeout: float = math.inf,
     start_concurrency: int | None = None,
@@ -84,7 +85,7 @@ def open_inline_hub(
         factory, *args: as in `open_hub`.
         workers: how many threads, each with a model.
         start_timeout: as in `open_hub`; infinite by default, since who debugs `__init__` takes time.
-        name, ready, start_concurrency, close_timeout, max_pending, max_message, results, on_cancel, cancel_grace, abandon_on_cancel,
+        name, spares, ready, start_concurrency, close_timeout, max_pending, max_message, results, on_cancel, cancel_grace, abandon_on_cancel,
             restarts, propagate: as in `open_hub`.
 
     Raises:
@@ -106,6 +107,7 @@ def open_inline_hub(
         workers=workers,
         name=name,
         launcher=InlineLauncher(),
+        spares=spares,
         ready=ready,
         start_timeout=start_timeout,
         start_concurrency=start_concurrency,

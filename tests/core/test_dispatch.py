@@ -8,7 +8,7 @@ import pytest
 from gibbs._core.dispatch import Dispatcher, Violation
 from gibbs._core.flow import Flow
 from gibbs._core.group import Group
-from gibbs._core.orders import Grant, Interrupt, Order, Recall, Send
+from gibbs._core.orders import Dismiss, Grant, Interrupt, Order, Recall, Send
 from gibbs._core.pace import DUE_SOON, UNKNOWN, WINDOW
 from gibbs._core.seat import Seat
 from gibbs._core.terms import Terms
@@ -55,8 +55,8 @@ def skip_all(dispatcher, seat):
 SLOW, QUICK = 4, 16  # windows: of a seat that is sent ahead though its calls are not short, and of one whose calls are
 
 
-def test_there_are_four_orders():
-    assert get_args(Order) == (Send, Interrupt, Recall, Grant)
+def test_there_are_five_orders():
+    assert get_args(Order) == (Send, Interrupt, Recall, Grant, Dismiss)
 
 
 def test_until_it_is_measured_a_worker_holds_one_request_at_a_time_and_seats_may_come_from_anywhere():

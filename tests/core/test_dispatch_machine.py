@@ -71,10 +71,13 @@ class DispatcherMachine(AfterEachStep):
         chance=st.sampled_from([0.0, 0.25, 0.99]),
         enough=st.sampled_from([1, 3, 10, ENOUGH, ENOUGH]),
         companies=COMPANIES,
+        spares=st.sampled_from([0, 0, 1, 2]),
     )
-    def open(self, models, window, max_pending, policy, chance, enough, companies):
+    def open(self, models, window, max_pending, policy, chance, enough, companies, spares):
         in_band = [one for _, one in models]
-        self.hub = PlainHub(in_band, max_pending=max_pending, policy=policy, chance=chance, enough=enough)
+        self.hub = PlainHub(
+            in_band, max_pending=max_pending, policy=policy, chance=chance, spares=spares, enough=enough
+        )
         self.hub.meet(companies)
         for place, (on_cancel, _) in zip(self.hub.places, models, strict=True):
             if on_cancel is not None:
@@ -363,17 +366,17 @@ class DispatcherMachine(AfterEachStep):
 
     # ---- a worker's death
 
-    @precondition(lambda self: self.some("starting", "serving", "interrupting", "dying"))
+    @precondition(lambda self: self.some("starting", "spare", "serving", "interrupting", "dying"))
     @rule(data=st.data())
     def condemn(self, data):
         """It must go. It may speak until it is gone."""
-        self.hub.condemn(self.draw_place(data, "starting", "serving", "interrupting", "dying"))
+        self.hub.condemn(self.draw_place(data, "starting", "spare", "serving", "interrupting", "dying"))
 
-    @precondition(lambda self: self.some("starting", "serving", "interrupting", "dying"))
+    @precondition(lambda self: self.some("starting", "spare", "serving", "interrupting", "dying"))
     @rule(data=st.data(), missing=st.just(0) | st.integers(1, HEADER_SIZE + LONGEST_BODY))
     def die(self, data, missing):
         """It is dead, and its last frame complete or not."""
-        place = self.draw_place(data, "starting", "serving", "interrupting", "dying")
+        place = self.draw_place(data, "starting", "spare", "serving", "interrupting", "dying")
         self.hub.condemn(place)
         place.dead = True
         place.stream.cut(missing)
@@ -405,6 +408,25 @@ class DispatcherMachine(AfterEachStep):
     def retire(self, data, really):
         if really or self.hub.closed:
             self.hub.retire(self.draw_place(data, "vacant"))
+
+    # ---- how many serve
+
+    @precondition(lambda self: not self.hub.closed)
+    @rule(quota=st.integers(0, 6))
+    def resize(self, quota):
+        self.hub.resize(quota)
+
+    @precondition(lambda self: any(not place.dismissed and place.state != "retired" for place in self.hub.places))
+    @rule(data=st.data(), really=st.sampled_from([False, True]))
+    def dismiss(self, data, really):
+        places = [place for place in self.hub.places if not place.dismissed and place.state != "retired"]
+        if really or self.hub.closed:
+            self.hub.dismiss(data.draw(st.sampled_from(places)))
+
+    @precondition(lambda self: self.some("retired") and not self.hub.closed)
+    @rule(data=st.data())
+    def revive(self, data):
+        self.hub.revive(self.draw_place(data, "retired"))
 
     # ---- the hub
 

@@ -31,6 +31,7 @@ POISON.crashes = (CRASHED,)
 EXAMPLES = [
     gibbs.GibbsError(),
     gibbs.HubClosed("Toy", "closed"),
+    gibbs.ReloadFailed("Toy", "no model came of it"),
     gibbs.HubClosed("Toy", "draining"),
     gibbs.HubClosed("Toy", "failed"),
     gibbs.HubOverloaded("Toy", 7),

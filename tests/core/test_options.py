@@ -71,7 +71,7 @@ async def test_a_factory_that_cannot_be_pickled_starts_nothing():
 
 # ---- numbers
 
-WHOLE = {"workers": 1, "ready": 0, "start_concurrency": 1, "max_pending": 0, "max_message": 1 << 20}
+WHOLE = {"workers": 1, "ready": 0, "spares": 0, "start_concurrency": 1, "max_pending": 0, "max_message": 1 << 20}
 SECONDS = {"start_timeout": 0, "close_timeout": 0, "cancel_grace": 0}
 NUMBERS = WHOLE | SECONDS
 

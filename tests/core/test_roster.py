@@ -15,6 +15,7 @@ TICKET = object()  # a roster looks at no ticket
 def seat(index=0, *, holds=0, window=4, service_time=UNKNOWN, state=SeatState.SERVING, recalled=(), is_far=False):
     made = Seat(index, is_far=is_far)
     made.state = state
+    made.in_service = True
     change(made, holds=holds, window=window)
     made.service_time = service_time
     made.recalled = set(recalled)

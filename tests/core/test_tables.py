@@ -37,8 +37,11 @@ WORDS = {
 }
 SEAT_WORDS = {
     "a launch begins": SeatMove.LAUNCH,
-    "the hub closes": SeatMove.RETIRE,
+    "the hub closes, or the seat is dismissed": SeatMove.RETIRE,
+    "the hub is to have more seats again": SeatMove.REVIVE,
     "the worker says that its model is built": SeatMove.READY,
+    "the same, and as many serve as are wanted": SeatMove.STAND_BY,
+    "another seat is of no use any more": SeatMove.ENLIST,
     "the request at its head is abandoned and must be cleaned up": SeatMove.INTERRUPT,
     "that request is over, the worker lives": SeatMove.UNWIND,
     "the worker is dead, or must die": SeatMove.CONDEMN,
@@ -92,6 +95,7 @@ def seat_that_is(state):
     road = {
         SeatState.VACANT: [],
         SeatState.STARTING: [SeatMove.LAUNCH],
+        SeatState.SPARE: [SeatMove.LAUNCH, SeatMove.STAND_BY],
         SeatState.SERVING: [SeatMove.LAUNCH, SeatMove.READY],
         SeatState.INTERRUPTING: [SeatMove.LAUNCH, SeatMove.READY, SeatMove.INTERRUPT],
         SeatState.DYING: [SeatMove.LAUNCH, SeatMove.CONDEMN],
@@ -127,7 +131,9 @@ def test_each_state_has_its_line_in_the_tables():
 
 def test_moves_are_verbs_that_an_error_can_say():
     assert [*map(str, TicketMove)] == ["take", "return", "answer", "cancel", "expire", "refuse", "lose", "lease"]
-    assert [*map(str, SeatMove)] == ["launch", "ready", "interrupt", "unwind", "condemn", "bury", "retire"]
+    assert [*map(str, SeatMove)] == [
+        *("launch", "ready", "stand by", "enlist", "interrupt", "unwind", "condemn", "bury", "retire", "revive")
+    ]
     assert [*map(str, LeaseMove)] == ["hold", "break", "leave"]
 
 
@@ -165,6 +171,8 @@ def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
         "seen_at_its_head": 0,
         "together": False,
         "lease": None,
+        "in_service": False,
+        "dismissed": False,
     }
     assert snapshot(Seat(3)) == {"index": 3, "is_far": False, **new, **measured}
     assert Seat(3, is_far=True).is_far
@@ -175,9 +183,11 @@ def test_an_answer_came_along_unless_it_says_that_it_was_left_behind():
     assert Answer(True, b"body") != Answer(failed=True, body=b"body", left_behind=True)
 
 
-def test_a_ticket_has_six_ends_and_a_seat_has_one():
+def test_a_ticket_has_six_ends_and_a_seat_has_none():
+    """One that was retired is revived when the hub is to be larger again."""
     assert {state for state, moves in tickets.MOVES.items() if not moves} == ENDS
-    assert {state for state, moves in seats.MOVES.items() if not moves} == {SeatState.RETIRED}
+    assert {state for state, moves in seats.MOVES.items() if not moves} == set()
+    assert [*seats.MOVES[SeatState.RETIRED]] == [SeatMove.REVIVE]
 
 
 @pytest.mark.parametrize(("state", "move"), [*itertools.product(TicketState, TicketMove)], ids=str)

@@ -18,6 +18,7 @@ class Model:
 
 class MyAwesomeModel(Model): pass
 def load_model(): return __import__("types").SimpleNamespace(predict=lambda images: ["label"] * len(images))
+def answers_as_expected(model): assert model(3) == 9
 def predict(image): return f"label of {image}"
 image, order = "an image", "an order"
 """
@@ -305,7 +306,9 @@ DOCSTRINGS = {
     "gibbs.Calls.track": PROGRESS,
     "gibbs.Calls.using": HUB,
     "gibbs.CommandLauncher": FLEET,
+    "gibbs.Hub.reload": HUB,
     "gibbs.LocalLauncher": OPENED,
+    "gibbs.Recycle": OPENED,
     "gibbs.RestartPolicy": OPENED,
     "gibbs.SSHLauncher": FLEET,
     "gibbs.Safe": OPENED,

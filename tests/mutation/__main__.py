@@ -40,6 +40,7 @@ TARGETS = {
     "_worker/pace.py": ["tests/core/test_worker_pace.py"],
     "_wire/frames.py": ["tests/core/test_frames.py", MACHINE],
     "_core/queue.py": ["tests/core/test_dispatch.py", LEASES, MACHINE],
+    "_core/placement.py": ["tests/core/test_dispatch.py", LEASES, MACHINE],
     "_core/dispatch.py": ["tests/core/test_dispatch.py", LEASES, MACHINE],
 }
 PYTEST = f"{sys.executable} -m pytest -q -x --tb=line -p tests.mutation.quick -p no:cacheprovider".split()

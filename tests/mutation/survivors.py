@@ -15,16 +15,18 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "the cap keeps the power finite; the longest wait is reached after 9 doublings, and far from either",
         ),
     },
+    "_core/placement.py": {
+        (
+            "Placement.has_room: return self.waiting < max_pending or (not self._queue.count and "
+            "self._roster.find(alone=True) is not None)  →  return self.waiting < max_pending or "
+            "self._roster.find(alone=True) is not None"
+        ): "while a ticket is queued no seat is idle, or it would be there: this saves the look",
+    },
     "_core/dispatch.py": {
         "Dispatcher._changed: return orders + self._assign() if self._queue.count else orders  →  return orders + self._assign()": (
             "of an empty queue nothing is assigned; this saves the call"
         ),
         "Dispatcher.begun: break  →  continue": "what is held is in the order of its ids: all behind it are higher too",
-        (
-            "Dispatcher.has_room: return self.waiting < max_pending or (not self._queue.count and "
-            "self._roster.find(alone=True) is not None)  →  return self.waiting < max_pending or "
-            "self._roster.find(alone=True) is not None"
-        ): "while a ticket is queued no seat is idle, or it would be there: this saves the look",
         **dict.fromkeys(
             [
                 (

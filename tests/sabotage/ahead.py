@@ -62,9 +62,9 @@ AHEAD = (
         "tiny calls wait behind one of half a second while another worker is idle",
         (
             Edit(
-                CREW,
-                "                    self._ticking = True\n                    self._sent_something.ring()\n",
-                "                    self._ticking = True\n",
+                "gibbs/_parent/clock.py",
+                "        self.is_ticking = True\n        self._sent_something.ring()\n",
+                "        self.is_ticking = True\n",
             ),
         ),
         (

@@ -247,8 +247,8 @@ MORE = (
         (
             Edit(
                 CHILD,
-                "            await bury(child)\n",
-                "            pass\n",
+                "    child.kill()\n    with anyio.CancelScope(shield=True):\n",
+                "    with anyio.CancelScope(shield=True):\n",
             ),
         ),
         (OPENING + "test_a_launch_that_does_not_come_to_its_end_leaves_no_process",),

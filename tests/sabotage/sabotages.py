@@ -23,6 +23,7 @@ from tests.sabotage.parts import (
     LINK,
     LINUX,
     ORPHANS,
+    PLACEMENT,
     QUEUE,
     REAL_CANCELLING,
     SEAT,
@@ -95,7 +96,7 @@ TWENTY = (
         "a worker that is one reply late hands each caller the answer of the one before, and nobody ever knows",
         (
             Edit(
-                DISPATCH,
+                PLACEMENT,
                 "ticket = seat.held.get(link_id)",
                 "ticket = seat.held.get(link_id, next(iter(seat.held.values()), None))",
             ),

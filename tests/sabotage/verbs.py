@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sabotage.parts import CORE, DESK, DISPATCH, QUEUE, SEAT, SERVICE, WORKER, Edit, Sabotage
+from tests.sabotage.parts import CORE, DESK, DISPATCH, PLACEMENT, QUEUE, SEAT, SERVICE, WORKER, Edit, Sabotage
 
 STREAM = "gibbs/_worker/stream.py"
 READER = "gibbs/_stream.py"
@@ -141,7 +141,7 @@ OF_VERBS = (
     Sabotage(
         "send others' requests to a worker that is leased",
         "in the middle of a conversation the model is told what belongs to another",
-        (Edit(SEAT, "        if self.lease is not None:\n            return False\n", ""),),
+        (Edit(SEAT, "if self.lease is not None or not self.in_service:", "if not self.in_service:"),),
         (
             LEASES + "test_an_idle_seat_is_given_at_once_and_is_sent_nothing_else",
             LEASES_IN_MEMORY + "test_nothing_else_is_sent_to_its_worker",
@@ -163,7 +163,7 @@ OF_VERBS = (
         "one long conversation and one who waits for the next, and the hub answers nobody",
         (
             Edit(
-                DISPATCH,
+                PLACEMENT,
                 "                self.leases.aside.insert(self._queue.take(1))\n                continue\n",
                 "                break\n",
             ),
@@ -218,7 +218,7 @@ OF_VERBS = (
     Sabotage(
         "forget the time of what comes back",
         "a request that was taken back from behind a slow call waits for ever, though its caller said for how long",
-        (Edit(DISPATCH, "if ticket.terms.max_wait < math.inf and not ticket.returned:", "if False:"),),
+        (Edit(PLACEMENT, "if ticket.terms.max_wait < math.inf and not ticket.returned:", "if False:"),),
         (MACHINE,),
         timeout=60,
     ),

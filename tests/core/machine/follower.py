@@ -6,7 +6,7 @@ follows at once, as in the crew.
 
 from gibbs._core.affinity import liking
 from gibbs._core.dispatch import Dispatcher
-from gibbs._core.orders import Grant, Interrupt, Order, Recall, Send
+from gibbs._core.orders import Dismiss, Grant, Interrupt, Order, Recall, Send
 from gibbs._core.pace import SHORT
 from tests.core.machine.model import Place, PlainLease, Request
 
@@ -19,6 +19,8 @@ class Follower:
     leases: list[PlainLease]
     aside: list[Request]
     may_lease: int
+    quota: int
+    shrinks: bool
     _aside: dict[int, Request]
 
     @property
@@ -39,14 +41,19 @@ class Follower:
         Recalls are answered when all else of their list is done, one after the other, and what that leads to comes last: in
         which order the crew writes to its workers nobody sees, but this is the order in which the dispatcher decides.
         """
+        self._see_who_serves()
         recalls = self._done(orders, ticks=ticks)
         for place in recalls:  # they grow
-            recalls += self._done(self._give_back(place, place.can_be_had_back))
+            orders = self._give_back(place, place.can_be_had_back)
+            self._see_who_serves()
+            recalls += self._done(orders)
         # Of one call the last is aimed at; if it is had back another is the last, and what waits behind the first is asked for anew.
         alone = [place for place in recalls if not place.together]
         assert len({place.seat for place in alone}) == len(alone), "recalled twice"
         for place in self.places:
             assert place.state != "serving" or place.to_clean_up is None, "nobody cleans up"
+            goes = place.dismissed and place.state not in ("serving", "interrupting")
+            assert place.let_go == goes, "it was let go too soon, or not at all"
             if place.lease is not None and place.lease.line:
                 idle = place.state == "serving" and not place.held and not place.recalled
                 assert not idle, "the next that was asked on the lease was not sent"
@@ -57,6 +64,33 @@ class Follower:
             assert self.queue[0].terms.affinity is None or could == awake, (
                 "who likes one seat takes another that is free"
             )
+
+    def _see_who_serves(self):
+        """Which spare takes whose place is not foreseen here; that it was allowed, and that none is left that should have, is."""
+        for place in self.places:
+            seat = place.seat
+            if place.state == "spare" and seat.state == "serving":
+                assert seat.in_service, "it was called, and does not serve"
+                place.state = "serving"
+            elif seat.state == "spare" and place.state in ("serving", "interrupting"):
+                busy = place.held or place.recalled or place.lease
+                assert not busy, "it has something to do"
+                place.state = "spare"
+            if seat.in_service and not place.in_service:
+                assert place.state in ("serving", "interrupting")
+            if place.in_service and not seat.in_service:
+                doomed = seat.state == "interrupting" and place.cleaning_of(place.held[seat.target]) == "kill"
+                away = doomed or place.dismissed or self.shrinks or place.state not in ("serving", "interrupting")
+                assert away, "it was sent away, and could serve"
+            place.in_service = seat.in_service
+        serving = sum(place.in_service for place in self.places)
+        assert serving == self.dispatcher.in_service <= self.quota
+        spare = any(place.state == "spare" and not place.dismissed for place in self.places)
+        assert not spare or serving == self.quota or self.dispatcher.closed, "a spare stands by, and one is missing"
+        for place in self.places:
+            if place.state == "serving" and not place.in_service:
+                assert serving == self.quota or place.dismissed
+                assert place.held or place.recalled or place.lease, "it could stand by"
 
     def _done(self, orders, *, ticks=False):
         """All of one list, but for its recalls: whose they are."""
@@ -76,6 +110,12 @@ class Follower:
                 else:
                     self._see_who_was_given_a_lease()
                     self._sent(place, order)
+            elif isinstance(order, Dismiss):
+                assert place.dismissed
+                assert place.state == "dying" or not (place.held or place.recalled or place.lease), (
+                    "it has something to do"
+                )
+                place.let_go = True
             elif isinstance(order, Grant):
                 request = place.held[order.link_id]
                 assert request.live, "nobody reads it"

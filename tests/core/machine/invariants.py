@@ -66,7 +66,8 @@ class AfterEachStep(RuleBasedStateMachine):
     def seats_are_as_they_must_be(self):
         for place in self.hub.places:
             seat = place.seat
-            assert seat.state == place.state
+            assert (seat.state, seat.in_service) == (place.state, place.in_service)
+            assert seat.dismissed == place.dismissed
             assert seat.incarnation == place.incarnation
             assert [*seat.held] == [*place.held] == sorted(place.held), "in the order of sending"
             assert [*seat.held.values()] == [request.ticket for request in place.held.values()]
@@ -131,7 +132,8 @@ class AfterEachStep(RuleBasedStateMachine):
     def leases_are_held_by_one_seat_each_and_leave_one_to_others(self):
         hub, leases = self.hub, self.hub.dispatcher.leases
         assert [*leases.held] == [lease.lease for lease in hub.held_leases]
-        assert len(leases.held) <= leases.most == len(hub.places) - 1
+        assert leases.most == hub.quota - 1
+        assert len(leases.held) <= max(leases.most, hub.leased_before)
         for place in hub.places:
             assert place.seat.lease is (place.lease.lease if place.lease is not None else None)
             if place.lease is not None:

@@ -177,6 +177,9 @@ class Place:
     seat: Seat
     in_band: bool = False  # its workers have no page and no claims: nothing is sent ahead, nothing can be had back
     state: str = "vacant"
+    dismissed: bool = False  # its worker is to go, and no other comes
+    let_go: bool = False  # and that was ordered
+    in_service: bool = False  # it is one of those that serve, and its worker is not sure to be killed
     held: dict[int, Request] = field(default_factory=dict)
     recalled: set[int] = field(default_factory=set)  # taken back, and this worker has not said yet that it skips them
     together: bool = False  # what it holds is one call
@@ -237,4 +240,4 @@ class Place:
         """None: one that must find the seat empty."""
         room = self.window if request is not None and not request.needs_an_empty_seat else 1
         free = self.to_clean_up is None and not self.recalled and not self.together and self.lease is None
-        return self.state == "serving" and free and len(self.held) < room
+        return self.state == "serving" and self.in_service and free and len(self.held) < room

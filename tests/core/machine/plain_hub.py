@@ -41,13 +41,17 @@ class PlainHub(Follower):
         max_pending: float,
         policy: RestartPolicy,
         chance: float = 0.0,
+        spares: int = 0,
         enough: int = ENOUGH,
     ) -> None:
         self.max_pending = max_pending
         self.enough = enough
         self.chance = chance
         self.places = [Place(Seat(index, is_far=one), in_band=one) for index, one in enumerate(in_band)]
-        self.dispatcher = Dispatcher((place.seat for place in self.places), enough=enough)
+        self.quota = max(1, len(in_band) - spares)
+        self.shrinks = False  # fewer than before are to serve, in this moment
+        self.leased_before = 0  # when fewer were to serve than before
+        self.dispatcher = Dispatcher((place.seat for place in self.places), quota=self.quota, enough=enough)
         self.restarts = Restarts(policy)
         self.failures = FailureLog(policy)
         self.requests: list[Request] = []
@@ -80,12 +84,31 @@ class PlainHub(Follower):
     @property
     def may_lease(self) -> int:
         """How many leases more there may be now."""
-        return len(self.places) - 1 - len(self.held_leases)
+        return self.quota - 1 - len(self.held_leases)
 
     def meet(self, companies: list[tuple[int, float]]) -> None:
         """There are methods that run so many requests at once, the first of which waits so long for others."""
         self.companies = [Company(Group(*told), *told) for told in companies]
         self.dispatcher.groups = tuple(company.group for company in self.companies if company.patience)
+
+    # ---- the verbs: how many serve
+
+    def resize(self, quota: int) -> None:
+        self.shrinks = quota < self.quota
+        self.quota = quota
+        self.leased_before = len(self.held_leases)
+        for _ in range(self.may_lease):
+            self._call_from_aside()
+        self._follow(self.dispatcher.resize(quota))
+        self.shrinks = False
+
+    def dismiss(self, place: Place) -> None:
+        place.dismissed = True
+        self._follow(self.dispatcher.dismiss(place.seat))
+
+    def revive(self, place: Place) -> None:
+        place.state, place.dismissed, place.let_go = "vacant", False, False
+        self.dispatcher.add(place.seat)
 
     # ---- the verbs: a request
 
@@ -321,7 +344,7 @@ class PlainHub(Follower):
         self.dispatcher.launch(place.seat)
 
     def ready(self, place: Place, on_cancel: str) -> None:
-        place.state = "serving"
+        place.state = "serving" if self.dispatcher.in_service < self.quota else "spare"
         place.on_cancel = on_cancel
         place.window, place.service_time = 1, UNKNOWN
         place.ready_at = self.now
@@ -481,6 +504,7 @@ class PlainHub(Follower):
     def condemn(self, place: Place) -> None:
         place.excused = place.excused or place.state == "interrupting"
         place.state = "dying"
+        place.in_service = False
         self._follow(self.dispatcher.condemn(place.seat))
 
     def bury(self, place: Place, *, page: bool = True, wiped: bool = False, certain: bool = True) -> None:

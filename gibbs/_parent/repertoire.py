@@ -1,0 +1,44 @@
+"""What the model of a hub offers, as far as its workers have told: methods by kind, and those that run many requests in one call.
+
+Knows words. Must never ask a worker. Promises that a worker which is not trusted speaks for itself only: of one it believes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .._core.group import Group
+
+if TYPE_CHECKING:
+    from .._core.dispatch import Dispatcher
+    from .._options import HubOptions
+
+logger = logging.getLogger("gibbs")
+
+
+class Repertoire:
+    """That of one hub."""
+
+    def __init__(self, options: HubOptions, dispatcher: Dispatcher) -> None:
+        self.methods: dict[str, str] | None = None  # name → kind, as the first worker that is ready and trusted told
+        self.groups: dict[str, Group] = {}  # those of the methods that run many requests in one call
+        self._options = options
+        self._dispatcher = dispatcher
+        self._hooks_told = False
+
+    def learn(self, about: dict[str, Any]) -> None:
+        """A worker is ready, and says so of its model."""
+        hooks = about.get("hooks", ())
+        if hooks and not self._hooks_told:
+            self._hooks_told = True
+            logger.info("the model of the hub %r has the hooks %s", self._options.name, ", ".join(hooks))
+        if self._options.results is None:
+            self.methods = about["methods"]
+            self.meet_batched(about.get("batched", {}))
+
+    def meet_batched(self, batched: dict[str, tuple[int, float]]) -> None:
+        """Requests for these methods run together: so many at most, the first of which waits for others for so many seconds."""
+        for name, told in batched.items():
+            self.groups.setdefault("" if name == "__call__" else name, Group(*told))  # in a known one some may wait
+        self._dispatcher.groups = tuple(group for group in self.groups.values() if group.patience)

@@ -1,0 +1,163 @@
+"""How many seats there are, and other workers in the place of those that serve: one after the other, the new one ready before the old one goes.
+
+Knows seats by what they are doing. Must never know why a worker is to go. Promises that one is replaced at a time; that whoever
+asks while one is replaced waits for nothing that he would not have waited for; and that a replacement which cannot be had changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from .._core.seat import Seat, SeatState
+from .._errors import HubClosed, WorkerStartFailed
+from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from .crew import Crew
+    from .fleet import Post
+
+_WITH_A_MODEL = (SeatState.SPARE, SeatState.SERVING, SeatState.INTERRUPTING)
+
+
+class Reload:
+    """One that was begun. `problem` is set before `done`: why it was undone, or cut short."""
+
+    def __init__(self, recipe: bytes, canary: bytes) -> None:
+        self.recipe = recipe
+        self.canary = canary
+        self.problem: WorkerStartFailed | HubClosed | None = None
+        self.done = anyio.Event()
+
+
+class Staffing:
+    """Who is to sit where in one hub."""
+
+    def __init__(self, crew: Crew, posts: list[Post]) -> None:
+        self.wanted = crew.options.workers  # how many are to serve
+        self._crew = crew
+        self._posts = posts
+        self._one_at_a_time = anyio.Lock()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether as many serve as are wanted, and nobody is left who is too many."""
+        leaving = any(seat.dismissed and seat.state is not SeatState.RETIRED for seat in self._crew.dispatcher.seats)
+        return self._crew.serving == self.wanted and not leaving
+
+    @property
+    def _present(self) -> list[Seat]:
+        """The seats that stay."""
+        return [one for one in self._crew.dispatcher.seats if not one.dismissed and one.state is not SeatState.RETIRED]
+
+    def resize(self, workers: int) -> None:
+        """So many are to serve from now on: who is too many goes when it has nothing to do, who is missing is started."""
+        crew = self._crew
+        self.wanted = workers
+        crew.carry_out(crew.dispatcher.resize(workers))
+        present = self._present
+        places = workers + crew.options.spares
+        # Those that are not ready go first, then those that do not serve, then those that have least to do.
+        present.sort(key=lambda seat: (seat.state in _WITH_A_MODEL, seat.in_service, len(seat.held), -seat.index))
+        for seat in present[: max(0, len(present) - places)]:
+            self.dismiss(seat)
+        for _ in range(places - len(present)):
+            self.add(crew.recipe)
+        crew.news.announce()
+
+    def dismiss(self, seat: Seat) -> None:
+        """Its worker is to go, as soon as it has nothing to do."""
+        self._crew.carry_out(self._crew.dispatcher.dismiss(seat))
+
+    def add(self, recipe: bytes, *, on_trial: bool = False) -> Supervisor:
+        """One seat more: the first that was left, or a new one. On trial its first worker becomes ready, or it goes again."""
+        crew = self._crew
+        seats = crew.dispatcher.seats
+        seat = next((one for one in seats if one.state is SeatState.RETIRED), None)
+        if seat is None:
+            post = self._posts[-1]
+            self._posts.append(post)
+            seat = Seat(len(seats), is_far=not post.traits.same_host)
+            supervisor = Supervisor(seat, post, crew, recipe)
+            crew.supervisors.append(supervisor)
+        else:
+            supervisor = crew.supervisors[seat.index] = Supervisor(seat, self._posts[seat.index], crew, recipe)
+        supervisor.on_trial = on_trial
+        crew.dispatcher.add(seat)
+        crew.fill(supervisor)
+        return supervisor
+
+    async def replace(self, seat: Seat, *, surge: bool = True) -> None:
+        """Another worker of the same kind in the seat's place. Raises WorkerStartFailed, and then nothing has changed.
+
+        Without `surge` the old one is gone before the new one is started, where there is no memory for both.
+        """
+        async with self._one_at_a_time:
+            crew = self._crew
+            if seat.dismissed or crew.closed:
+                return
+            recipe = crew.supervisors[seat.index].recipe
+            if surge:
+                await self._replace(seat, recipe)
+                return
+            self.dismiss(seat)
+            while seat.state is not SeatState.RETIRED:
+                await crew.news.wait()
+            new = self.add(recipe).seat
+            while new.state not in _WITH_A_MODEL and not new.dismissed and crew.closed not in ("closed", "failed"):
+                await crew.news.wait()
+
+    def begin_reload(self, recipe: bytes, canary: bytes) -> Reload:
+        """Replace all, the first of them by what the canary's recipe makes, in a task of the hub's own: it is carried through, or undone."""
+        reload = Reload(recipe, canary)
+        self._crew.spawn(partial(self._carry_out, reload), "reload")
+        return reload
+
+    async def _carry_out(self, reload: Reload) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._reload(reload.recipe, reload.canary)
+        except (WorkerStartFailed, HubClosed) as problem:
+            reload.problem = problem
+        finally:
+            reload.done.set()
+
+    async def _reload(self, recipe: bytes, canary: bytes) -> None:
+        """Raises WorkerStartFailed, when all are as they were again."""
+        before = self._crew.recipe
+        async with self._one_at_a_time:
+            try:
+                await self._replace_all(recipe, canary)
+            except WorkerStartFailed as problem:
+                try:
+                    await self._replace_all(before, before)
+                except WorkerStartFailed as again:
+                    problem.add_note(f"nor could it be undone, so that workers of both kinds serve now: {again}")
+                raise
+
+    async def _replace_all(self, recipe: bytes, first: bytes) -> None:
+        """Until none is left that was not made by the recipe; also of those that are added, or restarted, meanwhile."""
+        crew = self._crew
+        while others := [seat for seat in self._present if crew.supervisors[seat.index].recipe is not recipe]:
+            # Spares first: whoever is called in the place of a worker that goes must be a new one.
+            new = await self._replace(min(others, key=lambda seat: seat.in_service), first)
+            crew.recipe = crew.supervisors[new.index].recipe = first = recipe  # who comes after the canary is none
+            crew.learn(new)
+
+    async def _replace(self, old: Seat, recipe: bytes) -> Seat:
+        crew = self._crew
+        new = self.add(recipe, on_trial=True)
+        while new.seat.state not in _WITH_A_MODEL:
+            if new.problem is not None:
+                raise new.problem
+            if crew.closed in ("closed", "failed"):
+                raise crew.refusal()
+            if new.seat.dismissed:  # the hub became smaller meanwhile, and this one was too many
+                new = self.add(recipe, on_trial=True)
+            await crew.news.wait()
+        # Of the two one goes, also where the old one went for another reason meanwhile.
+        self.dismiss(new.seat if old.dismissed or old.state is SeatState.RETIRED else old)
+        return new.seat
