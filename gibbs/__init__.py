@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gibbs._calls import Calls as Calls
     from gibbs._calls import Endpoint as Endpoint
     from gibbs._calls import Lease as Lease
+    from gibbs._core.elastic import Elastic as Elastic
     from gibbs._core.recycling import Recycle as Recycle
     from gibbs._core.restarts import RestartPolicy as RestartPolicy
     from gibbs._errors import GibbsError as GibbsError
@@ -60,6 +61,7 @@ __all__ = [
     "Calls",
     "CommandLauncher",
     "CurrentWorker",
+    "Elastic",
     "Ending",
     "Endpoint",
     "Failed",
@@ -106,6 +108,7 @@ _HOME = {
     "Calls": "gibbs._calls",
     "CommandLauncher": "gibbs._launch.command",
     "CurrentWorker": "gibbs._model",
+    "Elastic": "gibbs._core.elastic",
     "Ending": "gibbs._records",
     "Endpoint": "gibbs._calls",
     "Failed": "gibbs._batched",

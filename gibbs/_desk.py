@@ -179,9 +179,8 @@ class Desk:
         orders = dispatcher.submit(ticket, alone=must_not_wait)
         if orders:
             self.crew.carry_out(orders)
-        group = ticket.group
-        if ticket.seat is None and (ticket.terms.max_wait < math.inf or (group is not None and group.patience)):
-            self.crew.clock.waits.ring()
+        if ticket.seat is None:
+            self._tell_who_waits(ticket)
 
     def submit_all(self, tickets: list[Ticket]) -> None:
         """Hand in several, as one by one."""
@@ -190,8 +189,16 @@ class Desk:
                 self.submit(ticket)
         else:
             self.crew.carry_out(self.crew.dispatcher.submit_all(tickets))
-            if tickets and tickets[-1].terms.max_wait < math.inf:
-                self.crew.clock.waits.ring()
+            if tickets and tickets[-1].seat is None:
+                self._tell_who_waits(tickets[-1])
+
+    def _tell_who_waits(self, ticket: Ticket) -> None:
+        """Somebody may have to look when it has waited for some time."""
+        group, crew = ticket.group, self.crew
+        if ticket.terms.max_wait < math.inf or (group is not None and group.patience):
+            crew.clock.waits.ring()
+        if crew.scaler is not None:
+            crew.scaler.something_waits.ring()
 
     def grant(self, ticket: Ticket) -> None:
         """The reader of a stream has taken so much that its worker should know."""

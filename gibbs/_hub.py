@@ -16,6 +16,7 @@ import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._calls import Calls, M_co
+from ._core.elastic import Elastic
 from ._core.restarts import RestartPolicy
 from ._desk import Desk
 from ._errors import HubClosed, RecursiveStart, ReloadFailed, WorkerStartFailed
@@ -219,7 +220,7 @@ def open_hub(
     factory: Callable[..., M],
     /,
     *args: object,
-    workers: int,
+    workers: int | Elastic,
     name: str | None = None,
     launcher: Launcher | Sequence[tuple[Launcher, int]] | None = None,
     spares: int = 0,
@@ -247,7 +248,7 @@ def open_hub(
         factory: builds the model, in the worker: a class, a function, a partial (for keyword arguments). It may live
             anywhere: a module, a script without a `__main__` guard, a notebook, a function. `gibbs.function(f)` serves `f`.
         *args: its arguments. They are not checked by type checkers.
-        workers: how many copies of the model, 1 or more: each takes its own memory.
+        workers: how many copies of the model, 1 or more: each takes its own memory. Or a `gibbs.Elastic`: as many as the load needs.
         name: in logs and errors; by default the factory's name.
         launcher: how processes come to be; by default `gibbs.LocalLauncher()`. Or several, each with how many of the workers it makes:
             `[(gibbs.LocalLauncher(), 4), (gibbs.SSHLauncher(["gpu1"]), 8)]`. Among workers that are free one on this machine is preferred.
@@ -294,7 +295,7 @@ def open_hub(
         workers=workers,
         launcher=LocalLauncher() if launcher is None else launcher,
         spares=spares,
-        ready=workers if ready == "all" else ready,
+        ready=(workers.least if isinstance(workers, Elastic) else workers) if ready == "all" else ready,
         start_timeout=start_timeout,
         start_concurrency=start_concurrency,
         close_timeout=close_timeout,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ._batched import batches_of
 from ._core.affinity import affinity_of
+from ._core.elastic import Elastic
 from ._core.restarts import RestartPolicy
 from ._core.terms import Terms
 from ._model import _Function
@@ -123,7 +124,7 @@ class HubOptions:
     """How a hub runs its workers."""
 
     name: str
-    workers: int
+    workers: int | Elastic
     launcher: Launcher | Sequence[tuple[Launcher, int]]
     spares: int
     ready: int
@@ -138,13 +139,17 @@ class HubOptions:
     propagate: Sequence[ContextVar[Any]]
     logs: bool
     call: CallOptions
+    elastic: Elastic | None = field(init=False)  # None: there are as many workers as somebody says
     crews: tuple[tuple[Launcher, int], ...] = field(init=False)  # which launcher fills how many seats, in their order
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a string, not {self.name!r}")
-        _check_number("workers", self.workers, at_least=1, whole=True)
-        object.__setattr__(self, "crews", _crews_of(self.launcher, self.workers))
+        elastic = self.workers if isinstance(self.workers, Elastic) else None
+        if elastic is None:
+            _check_number("workers", self.workers, at_least=1, whole=True)
+        object.__setattr__(self, "elastic", elastic)
+        object.__setattr__(self, "crews", _crews_of(self.launcher, self.most))
         _check_number("spares", self.spares, at_least=0, whole=True)
         devices = getattr(self.crews[-1][0], "devices", ())
         if self.spares and devices and len(devices) < self.crews[-1][1] + self.spares:
@@ -154,8 +159,8 @@ class HubOptions:
             )
         if isinstance(self.ready, bool) or not isinstance(self.ready, int):
             raise TypeError(f'ready must be "all" or a number of workers, not {self.ready!r}')
-        if not 0 <= self.ready <= self.workers:
-            raise ValueError(f'ready must be "all" or between 0 and workers={self.workers}, not {self.ready!r}')
+        if not 0 <= self.ready <= self.least:
+            raise ValueError(f'ready must be "all" or between 0 and workers={self.least}, not {self.ready!r}')
         _check_number("start_timeout", self.start_timeout, above=0)
         if self.start_concurrency is not None:
             _check_number("start_concurrency", self.start_concurrency, at_least=1, whole=True)
@@ -174,6 +179,16 @@ class HubOptions:
         object.__setattr__(self, "propagate", tuple(self.propagate))
         if not isinstance(self.logs, bool):
             raise TypeError(f"logs must be True or False, not {self.logs!r}")
+
+    @property
+    def least(self) -> int:
+        """How many workers there are when the hub opens."""
+        return self.workers.least if isinstance(self.workers, Elastic) else self.workers
+
+    @property
+    def most(self) -> int:
+        """How many there may be, unless somebody says otherwise."""
+        return self.workers.most if isinstance(self.workers, Elastic) else self.workers
 
 
 def _crews_of(launcher: Any, workers: int) -> tuple[tuple[Launcher, int], ...]:

@@ -78,6 +78,11 @@ class Placement:
         return waiting + sum(len(group.gathering) for group in self.groups) if self.groups else waiting
 
     @property
+    def queued(self) -> int:
+        """How many of them are in the queue: no worker has them."""
+        return self._queue.count
+
+    @property
     def live(self) -> int:
         """How many tickets have not ended."""
         return self._live

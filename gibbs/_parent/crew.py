@@ -27,6 +27,7 @@ from .logs import Records
 from .own import own
 from .recycler import Recycler
 from .repertoire import Repertoire
+from .scaler import Scaler
 from .staffing import Staffing
 from .supervisor import Supervisor
 from .turns import Turns
@@ -57,9 +58,9 @@ class Crew:
     def __init__(self, options: HubOptions, recipe: bytes, fleet: Fleet, *, cancel_body: Callable[[], None]) -> None:
         self.options = options
         self.recipe = recipe
-        posts = fleet.posts
+        posts = fleet.posts[: options.least + options.spares]
         seats = [Seat(index, is_far=not post.traits.same_host) for index, post in enumerate(posts)]
-        self.dispatcher = Dispatcher(seats, quota=options.workers)
+        self.dispatcher = Dispatcher(seats, quota=options.least)
         self.supervisors = [Supervisor(seat, post, self, recipe) for seat, post in zip(seats, posts, strict=True)]
         self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
         self.cleanups = Cleanups()
@@ -79,9 +80,10 @@ class Crew:
         self._failed_to_open: list[WorkerStartFailed] = []
         self._running = 0  # tasks of the hub's own
         self.restarts = 0  # workers started in the place of one that had died, or had not become ready
-        self.staffing = Staffing(self, posts)
+        self.staffing = Staffing(self, fleet.posts)
         self.closing = anyio.Event()  # set when the hub takes no more requests
         self.clock = Clock(self)
+        self.scaler = None if options.elastic is None else Scaler(self, options.elastic)
 
     # ---- opening
 
@@ -93,6 +95,8 @@ class Crew:
         self.spawn(self.clock.tick, "ticks")
         if (recycle := self.options.restarts.recycle) is not None:
             self.spawn(Recycler(self, recycle).run, "recycling")
+        if self.scaler is not None:
+            self.spawn(self.scaler.run, "scaling")
         self.spawn(self.clock.keep_time, "time")
 
     def fill(self, supervisor: Supervisor) -> None:
@@ -265,6 +269,8 @@ class Crew:
             supervisor.close(deadline)
         self.closing.set()
         self.clock.close()
+        if self.scaler is not None:
+            self.scaler.something_waits.ring()
         self.news.announce()
 
     async def gone(self) -> None:

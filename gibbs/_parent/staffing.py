@@ -37,7 +37,7 @@ class Staffing:
     """Who is to sit where in one hub."""
 
     def __init__(self, crew: Crew, posts: list[Post]) -> None:
-        self.wanted = crew.options.workers  # how many are to serve
+        self.wanted = crew.options.least  # how many are to serve
         self._crew = crew
         self._posts = posts
         self._one_at_a_time = anyio.Lock()
@@ -67,6 +67,8 @@ class Staffing:
         for _ in range(places - len(present)):
             self.add(crew.recipe)
         crew.news.announce()
+        if crew.scaler is not None:
+            crew.scaler.something_waits.ring()  # it goes on from there
 
     def dismiss(self, seat: Seat) -> None:
         """Its worker is to go, as soon as it has nothing to do."""
@@ -78,8 +80,9 @@ class Staffing:
         seats = crew.dispatcher.seats
         seat = next((one for one in seats if one.state is SeatState.RETIRED), None)
         if seat is None:
-            post = self._posts[-1]
-            self._posts.append(post)
+            if len(seats) == len(self._posts):
+                self._posts.append(self._posts[-1])
+            post = self._posts[len(seats)]
             seat = Seat(len(seats), is_far=not post.traits.same_host)
             supervisor = Supervisor(seat, post, crew, recipe)
             crew.supervisors.append(supervisor)

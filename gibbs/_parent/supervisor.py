@@ -170,7 +170,7 @@ class Supervisor:
             "device": getattr(worker.process, "device", None),
             "max_message": options.max_message,
             # A worker that waits awake needs a CPU that the hub and the other workers do not.
-            "awake_below": DUE_SOON if options.workers < usable_cpus() else 0.0,
+            "awake_below": DUE_SOON if options.most < usable_cpus() else 0.0,
             "safe": options.results is not None,
             "arenas": worker.shelf.shared,
             "elsewhere": not self._post.traits.same_host,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from contextvars import ContextVar
 
-    from gibbs import Hub, Safe
+    from gibbs import Elastic, Hub, Safe
 
     from ..abc import WorkerSpec
     from ._thread_worker import ThreadWorker
@@ -47,7 +47,7 @@ def open_inline_hub(
     factory: Callable[..., M],
     /,
     *args: object,
-    workers: int = 1,
+    workers: int | Elastic = 1,
     name: str | None = None,
     spares: int = 0,
     ready: int | Literal["all"] = "all",

@@ -297,6 +297,7 @@ PAGES = {
 
 DOCSTRINGS = {
     "gibbs.Calls.request": HUB,
+    "gibbs.Elastic": OPENED,
     "gibbs.Failed": COROUTINE,
     "gibbs.batched": COROUTINE,
     "gibbs.Calls.lease": HUB,

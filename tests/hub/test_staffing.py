@@ -225,6 +225,71 @@ async def test_a_hub_that_is_closed_is_not_resized():
         await hub.resize(1)
 
 
+# ------------------------------------------------------------------------------------------------------------- elastic
+
+
+async def works_for_a_second(worker):
+    await worker.start()
+    while not (call := await worker.receive()).is_leave:
+        worker.begin(call.link_id)
+        await anyio.sleep(1)
+        await worker.answer(call.link_id, "done")
+
+
+async def test_an_elastic_hub_grows_with_its_load_and_shrinks_when_that_is_over(caplog):
+    launcher = ScriptedLauncher(works_for_a_second)
+    elastic = gibbs.Elastic(1, 4, idle=100, target_wait=0.5)
+    with caplog.at_level(logging.INFO, "gibbs"):
+        async with open_hub(launcher, elastic) as hub:
+            assert seats(hub) == {"serving": 1}
+            async with anyio.create_task_group() as tg:
+                for _ in range(40):
+                    tg.start_soon(hub.request, 1)
+                await anyio.sleep(5)
+                assert seats(hub) == {"serving": 4}
+            assert {worker.spec.workers for worker in launcher.workers} == {4}
+            await anyio.sleep(250)
+            assert seats(hub) == {"serving": 1}
+            assert hub.health() == gibbs.Health(ready=True)
+            assert await hub.request(1) == "done"
+    assert "is to have 4 workers, it had 1" in caplog.text
+
+
+async def test_an_elastic_hub_of_which_nothing_is_asked_is_not_looked_at(monkeypatch):
+    looks = []
+    monkeypatch.setattr("gibbs._parent.scaler.Scaler._look", lambda _: looks.append(1))
+    async with open_hub(ScriptedLauncher(), gibbs.Elastic(2, 4, idle=1)) as hub:
+        await hub.request(1)
+        await anyio.sleep(1000)
+    assert looks == []
+
+
+async def test_with_nobody_there_the_first_request_asks_for_a_worker():
+    async with open_hub(ScriptedLauncher(), gibbs.Elastic(0, 2, idle=10)) as hub:
+        assert seats(hub) == {}
+        assert await hub.request(1) == 1
+        await anyio.sleep(25)
+        assert seats(hub) == {}
+        assert await hub.request(2) == 2
+
+
+async def test_an_elastic_hub_whose_items_come_by_a_map_grows_too():
+    async with open_hub(ScriptedLauncher(works_for_a_second), gibbs.Elastic(1, 4)) as hub:
+        async with hub.map(range(30), limit=8) as results:
+            assert [result async for result in results] == ["done"] * 30
+        assert hub.statistics().seats["serving"] == 4
+
+
+async def test_an_elastic_hub_may_be_resized_by_hand_and_scales_on_from_there():
+    async with open_hub(ScriptedLauncher(works_for_a_second), gibbs.Elastic(1, 4, idle=100)) as hub:
+        await hub.resize(3)
+        assert seats(hub) == {"serving": 3}
+        await anyio.sleep(90)
+        assert seats(hub) == {"serving": 3}
+        await anyio.sleep(120)
+        assert seats(hub) == {"serving": 1}
+
+
 # ----------------------------------------------------------------------------------------------------------- reloading
 
 
