@@ -135,8 +135,11 @@ for _record in (Origin, Ending, HubStatistics, Health):
     _record.__module__ = "gibbs"
 
 
-def probable_cause(ending: Ending, *, violation: str | None = None) -> str:
-    """A sentence on why a worker probably ended so, or ""."""
+def probable_cause(ending: Ending, *, violation: str | None = None, out_of_memory: bool | None = None) -> str:
+    """A sentence on why a worker probably ended so, or "".
+
+    `out_of_memory`: whether the kernel has ended some process for want of memory meanwhile; None: nobody counts.
+    """
     if violation:
         return f"it was killed by the hub, since {violation}"
     if ending.detail:
@@ -145,6 +148,14 @@ def probable_cause(ending: Ending, *, violation: str | None = None) -> str:
         return "it was killed, and the kernel has not ended it yet"
     if ending.how == "exited":
         return "the model, or a library of it, ended the process (os._exit, or an uncaught error in the worker)"
+    if ending.signal == "SIGKILL" and out_of_memory is not None:
+        if out_of_memory:
+            return (
+                "the kernel's out-of-memory killer, which has ended a process of this program's control group meanwhile"
+            )
+        return (
+            "somebody has sent it; the kernel's out-of-memory killer has ended nobody in this program's control group"
+        )
     return {
         "SIGKILL": "often this is the kernel's out-of-memory killer",
         "SIGSEGV": "native code of the model, or of a library of it, has a fault",

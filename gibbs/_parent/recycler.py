@@ -7,14 +7,13 @@ replaced at a time, and that a replacement which cannot be had is said, and trie
 from __future__ import annotations
 
 import logging
-import os
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from .._errors import HubClosed, WorkerStartFailed
+from .memory import resident_bytes
 
 if TYPE_CHECKING:
     from .._core.recycling import Recycle
@@ -50,7 +49,9 @@ class Recycler:
         worker, recycle = supervisor.worker, self._recycle
         if worker is None or supervisor.served_since is None or self._crew.closed is not None:
             return
-        rss = resident_bytes(worker) if recycle.looks_at_memory else 0.0
+        origin, rss = worker.process.origin, 0.0
+        if recycle.looks_at_memory and not origin.host and origin.pid is not None:
+            rss = resident_bytes(origin.pid)
         if (why := recycle.too_large(rss)) is not None:
             worker.execute(why)
             return
@@ -73,14 +74,3 @@ class Recycler:
             )
             with anyio.move_on_after(_AFTER_A_FAILURE):
                 await self._crew.closing.wait()
-
-
-def resident_bytes(worker: Worker) -> float:
-    """Memory in use by the worker's process; 0.0 where nobody can tell."""
-    origin = worker.process.origin
-    if origin.host or origin.pid is None:
-        return 0.0
-    try:
-        return int(Path(f"/proc/{origin.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0.0

@@ -20,6 +20,7 @@ from ..abc import LaunchFailed, WorkerSpec
 from .death import Death
 from .link import Link
 from .logs import levels
+from .memory import oom_kills
 from .usable_cpus import usable_cpus
 from .worker import Worker
 
@@ -45,6 +46,7 @@ class Supervisor:
         self._deadline = math.inf  # of the hub's closing; finite once it closes
         self._launching = anyio.CancelScope()
         self._ready_at = math.nan
+        self._oom_kills: int | None = None  # by the kernel's counter, when this worker was launched
         self.first_link_id = 0  # the last id that was used here before this worker
 
     @property
@@ -89,6 +91,7 @@ class Supervisor:
         self._crew.dispatcher.launch(self.seat)
         self._ready_at = math.nan
         self.first_link_id = self.seat.last_link_id
+        self._oom_kills = oom_kills()
         worker: Worker | None = None
         problem: WorkerStartFailed | None = None
         slot = _StartSlot(self._post.start_slots)
@@ -212,6 +215,8 @@ class Supervisor:
         why = worker.violation
         if why is None and worker.over == "cancel":
             why = "a cancelled call could not be stopped otherwise"
+        before, now = self._oom_kills, oom_kills()
+        out_of_memory = None if before is None or now is None else now > before
         return Death(
             name=self._crew.options.name,
             pid=worker.process.origin.pid,
@@ -221,7 +226,7 @@ class Supervisor:
             exit_code=ending.exit_code,
             signal=ending.signal,
             stderr_tail=ending.tail,
-            probable_cause=probable_cause(ending, violation=why),
+            probable_cause=probable_cause(ending, violation=why, out_of_memory=out_of_memory),
             may_still_run=not ending.certain,
         )
 

@@ -50,6 +50,21 @@ async def test_what_had_begun_raises_workercrashed_with_all_that_is_known(ask, b
         assert "native code" in crash.probable_cause
 
 
+@pytest.mark.parametrize(
+    ("later", "words"), [(8, "out-of-memory killer, which has ended"), (7, "somebody has sent it")]
+)
+async def test_the_kernels_counter_tells_a_kill_for_want_of_memory(later, words, ask, by_hand, begin, monkeypatch):
+    counter = iter([7, later])
+    monkeypatch.setattr("gibbs._parent.supervisor.oom_kills", lambda: next(counter, later))
+    launcher = ScriptedLauncher(by_hand)
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        asked = await ask(tg, hub.request, 1)
+        await begin(launcher.worker())
+        launcher.worker().die(signal=signal.SIGKILL)
+        with pytest.raises(gibbs.WorkerCrashed, match=words):
+            await asked.outcome()
+
+
 async def test_a_request_that_had_not_begun_goes_back_and_is_answered_by_another_worker(ask, by_hand, begin):
     launcher = ScriptedLauncher(by_hand)
     async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
