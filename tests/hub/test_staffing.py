@@ -416,6 +416,16 @@ async def test_spares_are_reloaded_too():
             await anyio.wait_all_tasks_blocked()
 
 
+async def test_no_worker_of_the_old_model_is_called_while_a_hub_with_spares_reloads():
+    launcher = ScriptedLauncher()
+    async with open_hub(launcher, 3, spares=2) as hub:
+        await anyio.wait_all_tasks_blocked()
+        await hub.reload(Louder)
+        await anyio.wait_all_tasks_blocked()
+        assert len(launcher.workers) == 10, "each is replaced once"
+        assert seats(hub) == {"serving": 3, "spare": 2}
+
+
 async def test_a_hub_that_closes_while_it_reloads_says_so(ask):
     async def the_first_one_starts(worker):
         await (serve(worker) if len(launcher.workers) == 1 else takes_a_minute(worker))
@@ -464,6 +474,18 @@ async def test_a_worker_that_has_had_enough_requests_is_replaced_and_nobody_wait
             assert len(launcher.workers[1].calls) == 1
             assert anyio.current_time() - before < 80
     assert "is replaced: it has had 10 requests" in caplog.text
+
+
+async def test_what_the_worker_before_was_sent_does_not_count():
+    launcher = ScriptedLauncher()
+    async with open_hub(launcher, 1, restarts=recycling(max_requests=10)) as hub:
+        for n in range(9):
+            await hub.request(n)
+        launcher.worker().die(code=1)
+        for n in range(9):
+            await hub.request(n)
+        await anyio.sleep(10)
+        assert len(launcher.workers) == 2
 
 
 async def test_workers_that_have_served_long_enough_are_replaced_one_after_the_other():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.sabotage.afar import AFAR
 from tests.sabotage.ahead import AHEAD
+from tests.sabotage.living import LIVING
 from tests.sabotage.parts import (
     CANCELLING,
     CHILD,
@@ -37,6 +38,7 @@ from tests.sabotage.verbs import OF_VERBS
 MORE = (
     *AFAR,
     *AHEAD,
+    *LIVING,
     *OF_VERBS,
     Sabotage(
         "do not flush the outbox",
