@@ -470,3 +470,57 @@ async def test_a_life_of_a_hub_whose_workers_must_be_killed(side):
         assert step.cancelled or step.complete or step.k > 1
         assert all(worker.ending is not None for worker in launcher.workers)
         launcher.workers.clear()
+
+
+class Squares(Busy):
+    """Another version of it, with the same answers."""
+
+
+async def settles(hub, workers, spares=0):
+    """Whatever was begun comes to its end, and as many serve as were asked for."""
+    with anyio.fail_after(20):
+        await hub.wait_ready()
+        while True:
+            seats = hub.statistics().seats
+            if (seats["serving"], seats["spare"]) == (workers, spares) and not seats["dying"] and not seats["starting"]:
+                return
+            await checkpoint()
+
+
+@pytest.mark.parametrize("spares", [0, 1])
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 0)])
+async def test_resizing_a_hub(before, after, spares, side):
+    async with gibbs.open_hub(Busy, workers=before, spares=spares, launcher=ScriptedLauncher(side=side)) as hub:
+        async for step in sweep(lambda: hub.resize(after)):
+            assert step.cancelled or step.value is None
+            wanted = after if not step.cancelled or hub.statistics().seats["serving"] != before else None
+            if wanted is not None:
+                await settles(hub, wanted, spares)
+            await hub.resize(before)
+            await settles(hub, before, spares)
+            assert await hub.request(3) == 9
+        assert hub.statistics().restarts == 0
+
+
+@pytest.mark.parametrize("spares", [0, 1])
+async def test_reloading_a_hub_while_requests_come(spares, side):
+    async with gibbs.open_hub(Busy, workers=2, spares=spares, launcher=ScriptedLauncher(side=side)) as hub:
+        await settles(hub, 2, spares)
+        async for step in sweep(lambda: hub.reload(Squares)):
+            assert step.cancelled or step.value is None
+            answers = [await hub.request(n) for n in range(4)]
+            assert answers == [0, 1, 4, 9]
+            await settles(hub, 2, spares)
+        assert hub.statistics().restarts == hub.statistics().failed == hub.statistics().crashed == 0
+
+
+async def test_a_request_to_a_hub_with_a_spare(on_cancel, side):
+    launcher = ScriptedLauncher(side=side)
+    async with gibbs.open_hub(Busy, workers=1, spares=1, launcher=launcher, on_cancel=on_cancel) as hub:
+        await settles(hub, 1, 1)
+        before = ended(hub)
+        async for step in sweep(lambda: hub.request(3)):
+            assert step.cancelled or step.value == 9
+            await is_as_good_as_new(hub, before)
+            before = ended(hub)
+            await settles(hub, 1, 1)
