@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from gibbs._records import Health as Health
     from gibbs._records import HubStatistics as HubStatistics
     from gibbs._records import Origin as Origin
+    from gibbs._share import SharedArrays as SharedArrays
+    from gibbs._share import share as share
     from gibbs._stream import Stream as Stream
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "Results",
     "SSHLauncher",
     "Safe",
+    "SharedArrays",
     "Stream",
     "WorkerCrashed",
     "WorkerStartFailed",
@@ -99,6 +102,7 @@ __all__ = [
     "open_hub",
     "remaining",
     "report",
+    "share",
     "uninterruptible",
 ]
 
@@ -135,6 +139,7 @@ _HOME = {
     "Results": "gibbs._map",
     "SSHLauncher": "gibbs._launch.ssh",
     "Safe": "gibbs._options",
+    "SharedArrays": "gibbs._share",
     "Stream": "gibbs._stream",
     "WorkerCrashed": "gibbs._errors",
     "WorkerStartFailed": "gibbs._errors",
@@ -146,6 +151,7 @@ _HOME = {
     "open_hub": "gibbs._hub",
     "remaining": "gibbs._model",
     "report": "gibbs._model",
+    "share": "gibbs._share",
     "uninterruptible": "gibbs._model",
 }
 

@@ -29,6 +29,7 @@ from ._parent.insist import insist
 from ._parent.numbers import statistics_of
 from ._records import Health, HubStatistics
 from ._wire.recipe import write_recipe
+from ._wire.shared import Keeping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -150,9 +151,10 @@ class Hub(Calls[M_co]):
         if crew.closed is not None:
             raise crew.refusal()
         variables = tuple(crew.options.propagate)
-        recipe = write_recipe(factory, args, variables)
-        canary = recipe if check is None else write_recipe(Checked(factory, check), args, variables)
-        reload = crew.staffing.begin_reload(recipe, canary)
+        with Keeping() as keeping:
+            recipe = write_recipe(factory, args, variables)
+            canary = recipe if check is None else write_recipe(Checked(factory, check), args, variables)
+        reload = crew.staffing.begin_reload(recipe, canary, keeping.found)
         await insist(reload.done.wait)
         if isinstance(reload.problem, WorkerStartFailed):
             raise ReloadFailed(self.name, str(reload.problem)) from reload.problem
@@ -315,13 +317,15 @@ def open_hub(
 @asynccontextmanager
 async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: HubOptions) -> AsyncIterator[Hub[M]]:
     await checkpoint()
-    recipe = write_recipe(factory, args, tuple(options.propagate))
+    with Keeping() as keeping:
+        recipe = write_recipe(factory, args, tuple(options.propagate))
     body_scope = anyio.CancelScope()
     body_error: BaseException | None = None
     crew: Crew | None = None
     try:
         async with open_fleet(options) as fleet, anyio.create_task_group() as tg:
             crew = Crew(options, recipe, fleet, cancel_body=body_scope.cancel)
+            crew.staffing.shared = keeping.found
             crew.repertoire.meet_batched(batched_by(factory))
             hub: Hub[M] = Hub._over(Desk(crew), options.call)  # noqa: SLF001 - its own module
             patience = 0.0  # a hub that never opened has nobody to be polite to
@@ -346,6 +350,9 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
             await checkpoint_if_cancelled()  # the caller's own cancellation, if it was that
             body_error = None  # else the session had failed, and cancelled what ran in it
         crew.failure = crew.failure or error
+    finally:
+        for arrays in keeping.found if crew is None else crew.staffing.shared:
+            arrays.close()
     assert crew is not None
     hub._desk.check_place()  # noqa: SLF001 - a fork of the program that ran on to here is told so
     outcome = _what_to_raise(body_error, crew)

@@ -8,7 +8,7 @@ nothing.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -26,9 +26,10 @@ _WITH_A_MODEL = (SeatState.SPARE, SeatState.SERVING, SeatState.INTERRUPTING)
 class Reload:
     """One that was begun. `problem` is set before `done`: why it was undone, or cut short."""
 
-    def __init__(self, recipe: bytes, canary: bytes) -> None:
+    def __init__(self, recipe: bytes, canary: bytes, shared: list[Any]) -> None:
         self.recipe = recipe
         self.canary = canary
+        self.shared = shared
         self.problem: WorkerStartFailed | HubClosed | None = None
         self.done = anyio.Event()
 
@@ -38,6 +39,9 @@ class Staffing:
 
     def __init__(self, crew: Crew, posts: list[Post]) -> None:
         self.wanted = crew.options.least  # how many are to serve
+        self.shared: list[
+            Any
+        ] = []  # arrays that the models have in common: freed when no worker is to have them any more
         self._crew = crew
         self._posts = posts
         self._one_at_a_time = anyio.Lock()
@@ -113,9 +117,9 @@ class Staffing:
             while new.state not in _WITH_A_MODEL and not new.dismissed and crew.closed not in ("closed", "failed"):
                 await crew.news.wait()
 
-    def begin_reload(self, recipe: bytes, canary: bytes) -> Reload:
+    def begin_reload(self, recipe: bytes, canary: bytes, shared: list[Any]) -> Reload:
         """Replace all, the first of them by what the canary's recipe makes, in a task of the hub's own: it is carried through, or undone."""
-        reload = Reload(recipe, canary)
+        reload = Reload(recipe, canary, shared)
         self._crew.spawn(partial(self._carry_out, reload), "reload")
         return reload
 
@@ -123,9 +127,13 @@ class Staffing:
         try:
             with anyio.CancelScope(shield=True):
                 await self._reload(reload.recipe, reload.canary)
+            reload.shared, self.shared = self.shared, reload.shared  # those of the model before are to go
         except (WorkerStartFailed, HubClosed) as problem:
             reload.problem = problem
         finally:
+            for arrays in reload.shared:
+                if arrays not in self.shared:  # the same may have been given again
+                    arrays.close()
             reload.done.set()
 
     async def _reload(self, recipe: bytes, canary: bytes) -> None:

@@ -59,6 +59,12 @@ gibbs.SSHLauncher = gibbs.CommandLauncher = interpreter
     + COROUTINE
 )
 
+# The lines stand in a coroutine, in which there are arrays, and a model that takes them.
+SHARED = COROUTINE.replace(
+    "async def main():",
+    "class Model:\n    def __init__(self, weights): self.weights = weights\n\nasync def main():\n    import numpy\n    w = b = numpy.ones(3)",
+)
+
 # The page's lines stand in the body of an open hub, whose model is a generator.
 STREAMS = """
 import anyio
@@ -317,6 +323,7 @@ DOCSTRINGS = {
     "gibbs.contrib.starlette.cancel_on_disconnect": ROUTE,
     "gibbs.contrib.starlette.health_routes": WEB,
     "gibbs.function": COROUTINE,
+    "gibbs.share": SHARED,
     "gibbs.open_hub": COROUTINE,
     "gibbs.testing.ScriptedLauncher": SCRIPTED,
     "gibbs.testing.crash": INLINE,

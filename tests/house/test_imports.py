@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_core": set(),
     "_worker": {"_wire", "_model", "_batched"},
     "worker": {"_worker", "_wire", "_model", "_batched"},  # the door
+    "_share": {"_wire"},
     "_options": {"_batched", "_core", "abc", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
     "_launch": {"_parent", "_core", "_wire", "abc", "_records"},
@@ -57,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_records",
         "_model",
         "_options",
+        "_share",
         "_stream",
         "abc",
     },  # names, lazily
