@@ -125,6 +125,8 @@ def on_loop(backend: str, program: str) -> str:
 def shape(output: str) -> str:
     """What was printed, with a # for each measured number: one with a decimal point, or a process's id."""
     output = re.sub(r"\d+\.\d+", "#", output)
+    # What is known of a SIGKILL depends on whether this machine counts those of its out-of-memory killer.
+    output = re.sub(r"SIGKILL; .*out-of-memory.*", "SIGKILL; #", output)
     return re.sub(r"\b(worker|pid|worker,) \d+", r"\1 #", output).strip()
 
 
