@@ -53,6 +53,8 @@ class Desk:
         self.crew = crew
         self._is_bounded = crew.options.max_pending != math.inf
         self._longest = crew.options.max_message
+        self._sheds = crew.options.shed
+        self._knows_deadlines = self._sheds or crew.options.order == "deadline"
         self._propagation = Propagation(crew.options.propagate)
         self.opener = Opener(crew.options.name, crew.options.results, crew.options.max_message)
         self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
@@ -119,7 +121,20 @@ class Desk:
             raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
         groups = self.crew.repertoire.groups
         group = groups.get(method) if groups else None
-        return Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress, lease=self.lease)
+        if deadline is None and self._knows_deadlines:
+            deadline = self.loop.deadline()
+        ticket = Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress, lease=self.lease)
+        if self._sheds:
+            self._shed(ticket)
+        return ticket
+
+    def _shed(self, ticket: Ticket) -> None:
+        """Refuse it as soon as its caller's time cannot be enough any more. How long a stream takes nobody knows."""
+        if ticket.flow is None and ticket.deadline is not None and ticket.deadline < math.inf:
+            needed = self.crew.dispatcher.quickest
+            ticket.give_up_at = min(ticket.give_up_at, ticket.deadline - needed)
+            if needed and ticket.give_up_at <= ticket.created:
+                raise HubOverloaded(self.crew.options.name, self.waiting, needed=needed)
 
     @property
     def waiting(self) -> int:
@@ -195,7 +210,7 @@ class Desk:
     def _tell_who_waits(self, ticket: Ticket) -> None:
         """Somebody may have to look when it has waited for some time."""
         group, crew = ticket.group, self.crew
-        if ticket.terms.max_wait < math.inf or (group is not None and group.patience):
+        if ticket.give_up_at < math.inf or (group is not None and group.patience):
             crew.clock.waits.ring()
         if crew.scaler is not None:
             crew.scaler.something_waits.ring()
@@ -215,6 +230,8 @@ class Desk:
         if isinstance(outcome, Lost):
             raise crash_of(outcome)
         if ticket.state is TicketState.EXPIRED:
+            if ticket.give_up_at < ticket.created + ticket.terms.max_wait:
+                raise HubOverloaded(self.crew.options.name, self.waiting, needed=self.crew.dispatcher.quickest)
             raise HubOverloaded(self.crew.options.name, self.waiting, ticket.terms.max_wait)
         assert ticket.state is TicketState.REFUSED
         raise self.crew.refusal()

@@ -3,7 +3,7 @@
 ```
 GibbsError
 ├── HubClosed             also anyio.ClosedResourceError: the hub takes no requests (any more)
-├── HubOverloaded         also anyio.WouldBlock: the queue is as long as `max_pending` allows, or `max_wait` is over
+├── HubOverloaded         also anyio.WouldBlock: the queue is as long as `max_pending` allows, or there is no time left
 ├── WorkerStartFailed     a worker did not become ready
 ├── WorkerCrashed         a worker died while it had the request
 │   └── PoisonRequest     and so did the one before, which `retries` allows no further
@@ -70,17 +70,21 @@ class HubOverloaded(GibbsError, anyio.WouldBlock):
     Attributes:
         name: the hub's name.
         pending: how many requests waited.
-        max_wait: the seconds within which no worker took it; None if it was refused at once.
+        max_wait: the seconds within which no worker took it; None if that is not why.
+        needed: the seconds that calls take, of a hub that sheds, if that was more than its caller had left; None if that is not why.
     """
 
-    def __init__(self, name: str, pending: int, max_wait: float | None = None) -> None:
+    def __init__(self, name: str, pending: int, max_wait: float | None = None, needed: float | None = None) -> None:
         self.name = name
         self.pending = pending
         self.max_wait = max_wait
-        super().__init__(name, pending, max_wait)
+        self.needed = needed
+        super().__init__(name, pending, max_wait, needed)
 
     def __str__(self) -> str:
-        if self.max_wait is None:
+        if self.needed is not None:
+            why = f"a call takes {self.needed:.3g} seconds, more than the caller of this one had left, and {self.pending} wait"
+        elif self.max_wait is None:
             why = f"{self.pending} requests wait already, as many as max_pending allows"
         else:
             why = f"no worker took this request within max_wait={self.max_wait:g} seconds, and {self.pending} wait"

@@ -232,6 +232,8 @@ def open_hub(
     close_timeout: float = 5.0,
     max_pending: float = math.inf,
     max_message: float = 1 << 32,
+    order: Literal["fifo", "deadline"] = "fifo",
+    shed: bool = False,
     results: Safe | None = None,
     on_cancel: OnCancel | None = None,
     cancel_grace: float = 1.0,
@@ -262,6 +264,9 @@ def open_hub(
         close_timeout: seconds for all workers together to leave; then they are killed.
         max_pending: how many requests may wait for a worker; 0: a request goes to an idle worker or not at all.
         max_message: how many bytes the pickle of a request, or of a result, may have, 1 MiB or more; `math.inf` for no limit.
+        order: who comes first among requests of one priority: "fifo", who came first; "deadline", whose caller's time is over first, by the
+            scopes around it (`anyio.fail_after`). Who gives none is taken to have a minute.
+        shed: whether a request is refused, with HubOverloaded, as soon as its caller's time cannot be enough any more, by what calls take.
         results: None: results are pickles, and workers are trusted; a `gibbs.Safe`: only data of known kinds is opened.
         on_cancel, abandon_on_cancel: what a cancelled request does, as in `Calls.using`.
         cancel_grace: seconds that an interrupted call may take to unwind before its worker is killed.
@@ -303,6 +308,8 @@ def open_hub(
         close_timeout=close_timeout,
         max_pending=max_pending,
         max_message=max_message,
+        order=order,
+        shed=shed,
         results=results,
         cancel_grace=cancel_grace,
         restarts=restarts,

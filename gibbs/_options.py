@@ -133,6 +133,8 @@ class HubOptions:
     close_timeout: float
     max_pending: float
     max_message: float
+    order: Literal["fifo", "deadline"]
+    shed: bool
     results: Safe | None
     cancel_grace: float
     restarts: RestartPolicy
@@ -167,6 +169,10 @@ class HubOptions:
         _check_number("close_timeout", self.close_timeout, at_least=0, finite=True)
         _check_number("max_pending", self.max_pending, at_least=0, whole=True, infinite=True)
         _check_number("max_message", self.max_message, at_least=LEAST_MESSAGE, whole=True, infinite=True, unit="bytes")
+        if self.order not in ("fifo", "deadline"):
+            raise ValueError(f'order must be "fifo" or "deadline", not {self.order!r}')
+        if not isinstance(self.shed, bool):
+            raise TypeError(f"shed must be True or False, not {self.shed!r}")
         if self.results is not None and not isinstance(self.results, Safe):
             raise TypeError(f"results must be None or a gibbs.Safe, not {self.results!r}")
         _check_number("cancel_grace", self.cancel_grace, at_least=0)

@@ -18,7 +18,7 @@ _FEW = 64
 
 
 class Deadlines:
-    """A heap. Invariant: every ticket that waits, as `_waits` says, and whose terms have a `max_wait` is in it.
+    """A heap. Invariant: every ticket that waits, as `_waits` says, and that may have to give up is in it.
 
     Others that did are left in it until they come to its top, or are too many.
     """
@@ -35,7 +35,7 @@ class Deadlines:
             self._heap = [entry for entry in self._heap if _waits(entry[2])]
             heapify(self._heap)
             self._many = 2 * len(self._heap) + _FEW
-        heappush(self._heap, (ticket.created + ticket.terms.max_wait, ticket.number, ticket))
+        heappush(self._heap, (ticket.give_up_at, ticket.number, ticket))
 
     @property
     def next_at(self) -> float:

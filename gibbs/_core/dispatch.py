@@ -85,12 +85,12 @@ class Dispatcher(Placement):
         group = ticket.group
         if group is not None and group.patience and not alone:
             group.gather(ticket)
-            if ticket.terms.max_wait < math.inf:
+            if ticket.give_up_at < math.inf:
                 self._deadlines.add(ticket)
             return self._ripe(group) if group.is_full else []
         if not self._queue.count and (seat := self._seat_for(ticket, alone=alone)) is not None:
             return [self._send([ticket], seat, together=group is not None)]
-        if ticket.terms.max_wait < math.inf:
+        if ticket.give_up_at < math.inf:
             self._deadlines.add(ticket)
         if self._queue.append(ticket):
             return self._assign()
@@ -106,7 +106,7 @@ class Dispatcher(Placement):
         self._arrivals += len(tickets)
         self._live += len(tickets)
         orders = self._assign()
-        if tickets and tickets[0].terms.max_wait < math.inf:
+        if tickets and tickets[0].give_up_at < math.inf:
             for ticket in tickets:
                 if ticket.seat is None:
                     self._deadlines.add(ticket)
@@ -318,9 +318,9 @@ class Dispatcher(Placement):
         """So many are to serve from now on. Spares are called; who is too many stands by, or goes on until it holds nothing."""
         self.quota = quota
         self.leases.most = quota - 1
-        orders = self._enlist()
-        for _ in range(self.leases.most - len(self.leases.held)):
+        for _ in range(self.leases.most - len(self.leases.held)):  # first: they came before others that wait
             self._call_from_aside()
+        orders = self._enlist()
         for seat in sorted(self.seats, key=lambda seat: (seat.lease is not None, len(seat.held), -seat.index)):
             if self.in_service > quota and seat.in_service:
                 seat.in_service = False
@@ -400,8 +400,11 @@ class Dispatcher(Placement):
         return self._enlist()
 
     def _enlist(self) -> list[Order]:
-        """Call spares, as long as fewer serve than are wanted."""
+        """Call back who was sent away and is at work still, and spares, as long as fewer serve than are wanted."""
         orders: list[Order] = []
+        for seat in self.seats:
+            if seat.state is _SERVING and not seat.in_service and self.in_service < self.quota:
+                orders += self._changed(seat)
         while self.in_service < self.quota and not self.closed and (spares := self._spares):
             spares[0].move(SeatMove.ENLIST)
             orders += self._changed(spares[0])

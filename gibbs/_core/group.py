@@ -53,4 +53,4 @@ class Group:
         return tickets
 
     def _ripens(self, ticket: Ticket) -> float:
-        return ticket.created + min(self.patience, ticket.terms.max_wait)
+        return min(ticket.created + self.patience, ticket.give_up_at)

@@ -21,6 +21,7 @@ from .pace import ENOUGH, SHORT
 from .queue import Queue
 from .roster import Roster
 from .ticket import TicketMove
+from .urgent_queue import UrgentQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,12 +54,14 @@ class Tally:
 class Placement:
     """Tickets that wait, and seats that can take them."""
 
-    def __init__(self, seats: Iterable[Seat], *, quota: int | None = None, enough: int = ENOUGH) -> None:
+    def __init__(
+        self, seats: Iterable[Seat], *, quota: int | None = None, enough: int = ENOUGH, urgent: bool = False
+    ) -> None:
         self.seats = [*seats]  # grows, and those that were retired come back
         self.quota = len(self.seats) if quota is None else quota  # how many serve at most; further ones are spare
         self.in_service = 0
         self.tally = Tally()
-        self._queue = Queue()
+        self._queue: Queue | UrgentQueue = UrgentQueue() if urgent else Queue()
         self._arrivals = 0
         self._live = 0  # tickets that have not ended
         self._ahead = 0  # tickets that some seat holds behind another
@@ -81,6 +84,12 @@ class Placement:
     def queued(self) -> int:
         """How many of them are in the queue: no worker has them."""
         return self._queue.count
+
+    @property
+    def quickest(self) -> float:
+        """Seconds that a request takes at least, by the measure of workers that serve; 0.0 if there is none."""
+        times = [seat.service_time for seat in self.seats if seat.in_service and seat.service_time < math.inf]
+        return min(times, default=0.0)
 
     @property
     def live(self) -> int:
@@ -116,7 +125,7 @@ class Placement:
         """The same of one that asks for a lease: those that ask and stand aside count too, for nobody else."""
         if self.waiting + self.leases.aside.count < max_pending:
             return True
-        return not self.leases.is_full and self._roster.find(alone=True) is not None  # then nobody is queued
+        return not self.leases.is_full and not self._queue.count and self._roster.find(alone=True) is not None
 
     # ---- tickets that come, move and end
 
@@ -164,7 +173,7 @@ class Placement:
     def _requeue(self, ticket: Ticket) -> None:
         ticket.move(TicketMove.RETURN)
         (self._queue if ticket.lease is None else ticket.lease).put_back(ticket)
-        if ticket.terms.max_wait < math.inf and not ticket.returned:  # one whose worker died had been taken in time
+        if ticket.give_up_at < math.inf and not ticket.returned:  # one whose worker died had been taken in time
             self._deadlines.add(ticket)
 
     def _assign(self) -> list[Order]:
@@ -214,7 +223,7 @@ class Placement:
 
     def _submit_leased(self, ticket: Ticket, lease: Lease) -> list[Order]:
         """It asks for a lease, which waits in the queue; or it is asked on one, whose worker is free for it, or not yet."""
-        if ticket.terms.max_wait < math.inf:
+        if ticket.give_up_at < math.inf:
             self._deadlines.add(ticket)
         if lease.state is LeaseState.WAITING:
             self._queue.append(ticket)

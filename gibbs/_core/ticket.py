@@ -137,6 +137,7 @@ class Ticket:
         "deaths",
         "ended",
         "flow",
+        "give_up_at",
         "group",
         "kills",
         "lease",
@@ -178,6 +179,7 @@ class Ticket:
         self.wake = wake
         self.waiter: Any = None  # who waits for its end, as `wake` knows them
         self.created = created
+        self.give_up_at = created + terms.max_wait  # when it is refused, if no worker has taken it
         self.deadline = deadline  # when its caller's time is over, told the worker; None: its caller must be asked
         self.question: Callable[[float], None] | None = (
             None  # the worker's, how many seconds that are: the caller answers

@@ -60,7 +60,7 @@ class Crew:
         self.recipe = recipe
         posts = fleet.posts[: options.least + options.spares]
         seats = [Seat(index, is_far=not post.traits.same_host) for index, post in enumerate(posts)]
-        self.dispatcher = Dispatcher(seats, quota=options.least)
+        self.dispatcher = Dispatcher(seats, quota=options.least, urgent=options.order == "deadline")
         self.supervisors = [Supervisor(seat, post, self, recipe) for seat, post in zip(seats, posts, strict=True)]
         self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
         self.cleanups = Cleanups()

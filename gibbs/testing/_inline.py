@@ -56,6 +56,8 @@ def open_inline_hub(
     close_timeout: float = 5.0,
     max_pending: float = math.inf,
     max_message: float = 1 << 32,
+    order: Literal["fifo", "deadline"] = "fifo",
+    shed: bool = False,
     results: Safe | None = None,
     on_cancel: Literal["interrupt", "kill", "finish"] | None = None,
     cancel_grace: float = 1.0,
@@ -85,7 +87,7 @@ def open_inline_hub(
         factory, *args: as in `open_hub`.
         workers: how many threads, each with a model.
         start_timeout: as in `open_hub`; infinite by default, since who debugs `__init__` takes time.
-        name, spares, ready, start_concurrency, close_timeout, max_pending, max_message, results, on_cancel, cancel_grace, abandon_on_cancel,
+        name, spares, ready, start_concurrency, close_timeout, max_pending, max_message, order, shed, results, on_cancel, cancel_grace, abandon_on_cancel,
             restarts, propagate: as in `open_hub`.
 
     Raises:
@@ -114,6 +116,8 @@ def open_inline_hub(
         close_timeout=close_timeout,
         max_pending=max_pending,
         max_message=max_message,
+        order=order,
+        shed=shed,
         results=results,
         on_cancel=on_cancel,
         cancel_grace=cancel_grace,

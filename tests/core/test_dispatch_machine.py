@@ -483,11 +483,14 @@ class DispatcherMachine(AfterEachStep):
         if not hasattr(self, "hub"):
             return
         hub = self.hub
-        if hub.draining and not hub.closed and any(place.state != "retired" for place in hub.places):
-            for lease in (
-                hub.held_leases
-            ):  # no seat is retired in a hub that is open: one is always left for those without a lease
-                if all(place.lease is not None or place.state == "retired" for place in hub.places):
+        staying = [place for place in hub.places if place.state != "retired" and not place.dismissed]
+        if hub.draining and not hub.closed and staying:
+            if hub.quota == 0:
+                hub.resize(1)
+            for (
+                lease
+            ) in hub.held_leases:  # in a hub that has not become smaller one seat is always left for those without
+                if len(hub.held_leases) >= min(hub.quota, len(staying)):
                     hub.leave(lease)
             hub.work_off()
             refused = [request for request in hub.requests if request.state == "refused"]

@@ -36,6 +36,7 @@ EXAMPLES = [
     gibbs.HubClosed("Toy", "failed"),
     gibbs.HubOverloaded("Toy", 7),
     gibbs.HubOverloaded("Toy", 7, 0.5),
+    gibbs.HubOverloaded("Toy", 7, needed=0.25),
     gibbs.WorkerStartFailed("Toy", 0, "timeout"),
     START_FAILED,
     gibbs.WorkerCrashed("Toy", None, 2, 1),

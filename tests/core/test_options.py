@@ -254,6 +254,8 @@ def test_each_option_is_looked_at_here():
         "abandon_on_cancel",
         "propagate",
         "logs",
+        "order",
+        "shed",
     }
     parameters = inspect.signature(gibbs.open_hub).parameters.values()
     assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == looked_at

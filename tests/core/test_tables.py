@@ -156,6 +156,7 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
         "many": False,
         "progress": None,
         "lease": None,
+        "give_up_at": math.inf,
     }
     assert snapshot(Ticket(b"payload")) == {"payload": b"payload", **new, **of_nobody}
 

@@ -616,6 +616,8 @@ class PlainHub(Follower):
             for place in self.places:
                 if place.state == "dying":
                     self.bury(place)
+                if place.state == "vacant" and place.dismissed:
+                    self.retire(place)
                 if place.state == "vacant":
                     self.launch(place)
                 if place.state == "starting":

@@ -1,0 +1,125 @@
+"""The twin of `queue` for hubs that serve first whose caller's time is over first.
+
+Within a priority the earliest deadline comes first. Who gives none is served as if he had given a minute, or urgent ones would pass him
+for ever; and a level of priority is worth as much time as in `queue`. Whoever comes back has its old place.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from heapq import merge
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from .queue import AGEING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .ticket import Ticket
+
+PATIENCE = 60.0  # seconds that who gives no deadline is taken to have
+
+Entry = tuple[float, int, "Ticket"]
+
+
+def due_of(ticket: Ticket) -> float:
+    """Until when it is to be served, as far as the order goes."""
+    deadline = math.inf if ticket.deadline is None else ticket.deadline
+    return min(deadline, ticket.created + PATIENCE)
+
+
+def _entry_of(ticket: Ticket) -> Entry:
+    return due_of(ticket), ticket.number, ticket
+
+
+def _turn_of(entry: Entry) -> tuple[float, int]:
+    return entry[0] - AGEING * entry[2].terms.priority, entry[1]
+
+
+class UrgentQueue:
+    """Lines of tickets, by priority. Invariants: each of `lines` is by due time and number; none is empty; `count` is how many there are."""
+
+    __slots__ = ("count", "lines")
+
+    def __init__(self) -> None:
+        self.lines: dict[int, list[Entry]] = {}
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return (entry[2] for entry in merge(*self.lines.values(), key=_turn_of))
+
+    def __contains__(self, ticket: Ticket) -> bool:
+        return self._find(ticket) is not None
+
+    @property
+    def first(self) -> Ticket | None:
+        """The ticket whose turn is next."""
+        entry = min((line[0] for line in self.lines.values()), key=_turn_of, default=None)
+        return None if entry is None else entry[2]
+
+    @property
+    def oldest(self) -> Ticket | None:
+        """The ticket that has been here for longest."""
+        return min(self, key=lambda ticket: ticket.number, default=None)
+
+    def append(self, ticket: Ticket) -> bool:
+        """A new one. Whether it goes before others that wait."""
+        self.put_back(ticket)
+        return self.count > 1 and self.first is ticket
+
+    def put_back(self, ticket: Ticket) -> None:
+        """To its place."""
+        insort(self.lines.setdefault(ticket.terms.priority, []), _entry_of(ticket))
+        self.count += 1
+
+    def insert(self, tickets: Iterable[Ticket]) -> None:
+        """To their places: some that waited elsewhere."""
+        for ticket in tickets:
+            self.put_back(ticket)
+
+    def take(self, at_most: int) -> list[Ticket]:
+        """Remove the first, and those whose turns follow and that may be sent behind it."""
+        tickets: list[Ticket] = []
+        for ticket in islice(self, at_most):
+            if tickets and (ticket.apart or ticket.terms.priority != tickets[0].terms.priority):
+                break
+            tickets.append(ticket)
+        self._remove(tickets)
+        return tickets
+
+    def take_group(self, at_most: int) -> list[Ticket]:
+        """Remove the first, and those that may run together with it, wherever they stand. One that came back runs alone."""
+        first = self.first
+        assert first is not None
+        if first.returned or at_most == 1:
+            return self.take(1)
+        alike = (ticket for ticket in self if ticket.group is first.group and not ticket.returned)
+        tickets = list(islice(alike, at_most))
+        self._remove(tickets)
+        return tickets
+
+    def remove(self, ticket: Ticket) -> None:
+        """Its caller has left."""
+        self._remove([ticket])
+
+    def clear(self) -> None:
+        """The hub closes."""
+        self.lines.clear()
+        self.count = 0
+
+    def _find(self, ticket: Ticket) -> int | None:
+        line = self.lines.get(ticket.terms.priority, [])
+        at = bisect_left(line, (due_of(ticket), ticket.number), key=lambda entry: entry[:2])
+        return at if at < len(line) and line[at][2] is ticket else None
+
+    def _remove(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            at = self._find(ticket)
+            assert at is not None
+            priority = ticket.terms.priority
+            del self.lines[priority][at]
+            if not self.lines[priority]:
+                del self.lines[priority]
+        self.count -= len(tickets)
