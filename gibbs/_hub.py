@@ -76,7 +76,7 @@ class Hub(Calls[M_co]):
         """
         crew = self._desk.crew
         await checkpoint()
-        wanted = crew.staffing.wanted if n is None else n
+        wanted = crew.staffing.wanted if n is None else n  # fewer, if the hub becomes smaller meanwhile
         if isinstance(wanted, bool) or not isinstance(wanted, int):
             raise TypeError(f"n must be a number of workers, not {n!r}")
         if not 0 <= wanted <= crew.staffing.wanted:
@@ -85,7 +85,7 @@ class Hub(Calls[M_co]):
         while True:
             if crew.closed in ("closed", "failed"):
                 raise crew.refusal()
-            if crew.serving >= wanted:
+            if crew.serving >= min(wanted, crew.staffing.wanted):
                 return
             await crew.news.wait()
 
@@ -96,7 +96,7 @@ class Hub(Calls[M_co]):
         With 0 workers requests wait. The last of several launchers makes further ones.
 
         Raises:
-            TypeError, ValueError: `workers` is no whole number, or less than 0.
+            TypeError, ValueError: `workers` is no whole number, less than 0, or out of the bounds of the hub's `gibbs.Elastic`.
             HubClosed: the hub closed first.
             RuntimeError: called from another thread, or in a fork of the hub's process.
 
@@ -104,10 +104,10 @@ class Hub(Calls[M_co]):
             Always a checkpoint. Cancelled, the hub becomes as large all the same. Called again meanwhile, the later number counts.
         """
         await checkpoint()
-        check_workers(workers)
-        self._desk.check_place()
         crew = self._desk.crew
-        if crew.closed is not None:
+        check_workers(workers, crew.options.elastic)
+        self._desk.check_place()
+        if crew.closed in ("closed", "failed"):
             raise crew.refusal()
         crew.staffing.resize(workers)
         while crew.staffing.wanted == workers and not crew.staffing.is_settled:
@@ -202,7 +202,10 @@ class Hub(Calls[M_co]):
         missing = crew.staffing.wanted - crew.serving
         if missing and crew.closed is None:
             reasons.append(f"{missing} of {crew.staffing.wanted} workers are not ready")
-        serves = crew.closed is None and crew.serving > 0
+        may_grow = crew.scaler is not None and not crew.staffing.wanted  # nobody is there since nobody asks
+        if not crew.staffing.wanted and crew.scaler is None and crew.closed is None:
+            reasons.append("the hub has no workers: resize() has let all of them go")
+        serves = crew.closed is None and (crew.serving > 0 or may_grow)
         full = serves and not crew.dispatcher.has_room(crew.options.max_pending)
         if full:
             reasons.append(f"the queue is full: {crew.dispatcher.waiting} requests wait")

@@ -114,7 +114,7 @@ class LeaseDesk(Desk):
         crew = self.crew
         if crew.closed is not None:
             raise crew.refusal()
-        if crew.staffing.wanted < 2:
+        if max(crew.staffing.wanted, crew.options.most if crew.options.elastic else 0) < 2:
             raise ValueError(
                 f"the hub {crew.options.name!r} has one worker, and a lease would leave none for others: open it with "
                 f"workers=2 or more"

@@ -168,6 +168,8 @@ class HubOptions:
             _check_number("start_concurrency", self.start_concurrency, at_least=1, whole=True)
         _check_number("close_timeout", self.close_timeout, at_least=0, finite=True)
         _check_number("max_pending", self.max_pending, at_least=0, whole=True, infinite=True)
+        if elastic is not None and self.max_pending == 0:
+            raise ValueError("max_pending must be 1 or more with an Elastic: what may not wait can call for no worker")
         _check_number("max_message", self.max_message, at_least=LEAST_MESSAGE, whole=True, infinite=True, unit="bytes")
         if self.order not in ("fifo", "deadline"):
             raise ValueError(f'order must be "fifo" or "deadline", not {self.order!r}')
@@ -222,9 +224,13 @@ def _check_launcher(launcher: Any) -> None:
         raise TypeError(f"launcher must be a gibbs.abc.Launcher, not {launcher!r}")
 
 
-def check_workers(workers: Any) -> None:
+def check_workers(workers: Any, elastic: Elastic | None) -> None:
     """How many workers a hub is to have from now on. Raises TypeError or ValueError."""
     _check_number("workers", workers, at_least=0, whole=True)
+    if elastic is not None and not elastic.least <= workers <= elastic.most:
+        raise ValueError(
+            f"workers must be between {elastic.least} and {elastic.most}, as the hub's Elastic says, not {workers!r}"
+        )
 
 
 def check_factory(factory: Any) -> None:

@@ -154,7 +154,8 @@ def probable_cause(ending: Ending, *, violation: str | None = None, out_of_memor
                 "the kernel's out-of-memory killer, which has ended a process of this program's control group meanwhile"
             )
         return (
-            "somebody has sent it; the kernel's out-of-memory killer has ended nobody in this program's control group"
+            "not the kernel's out-of-memory killer, by the counter of this program's control group: "
+            "somebody has sent it, or it killed itself"
         )
     return {
         "SIGKILL": "often this is the kernel's out-of-memory killer",

@@ -61,12 +61,20 @@ class WorkerSpec:
         seat: the seat's index, from 0 to `workers` - 1.
         incarnation: the how-manieth worker of that seat, from 1; never reused within a hub.
         workers: how many of the hub's seats this launcher fills.
+        place: which of them this one is, by which hosts and devices are given in turn: a worker that takes another's place by plan has its
+            place too. By default the seat's index.
     """
 
     name: str
     seat: int
     incarnation: int
     workers: int
+    place: int = -1
+
+    @property
+    def turn(self) -> int:
+        """The place, or the seat's index where none is told."""
+        return self.seat if self.place < 0 else self.place
 
 
 class LaunchFailed(Exception):

@@ -10,7 +10,18 @@ from __future__ import annotations
 import os
 import sys
 
-from ._worker.serve import serve as serve
+
+def _look_last_in_the_current_directory() -> None:
+    """`python -m` looks there first, where a file may be called like a standard module. Before anything else is imported."""
+    here = os.getcwd()
+    if sys.path and sys.path[0] in ("", here):
+        sys.path.append(sys.path.pop(0) or here)
+
+
+if __name__ == "__main__":
+    _look_last_in_the_current_directory()
+
+from ._worker.serve import serve as serve  # noqa: E402
 
 __all__ = ["serve"]
 
@@ -47,8 +58,10 @@ def over_stdio() -> None:
             "It is started by a program that has a hub, see gibbs.CommandLauncher: stdin and stdout lead there."
         )
     sys.argv[1:] = []
-    _look_last_in_the_current_directory()
-    stream, out = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (0, 1))
+    try:
+        stream, out = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (0, 1))
+    except OSError as error:
+        sys.exit(f"stdin and stdout must lead to a hub, see gibbs.CommandLauncher: {error}")
     empty = os.open(os.devnull, os.O_RDWR)
     os.dup2(empty, 0)
     try:
@@ -81,13 +94,6 @@ def _speak_in_lines() -> None:
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, TextIOWrapper):
             output.reconfigure(line_buffering=True)
-
-
-def _look_last_in_the_current_directory() -> None:
-    """`python -m` looks there first, where a file may be called like a standard module."""
-    here = os.getcwd()
-    if sys.path and sys.path[0] in ("", here):
-        sys.path.append(sys.path.pop(0) or here)
 
 
 if __name__ == "__main__":

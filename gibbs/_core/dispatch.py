@@ -315,13 +315,16 @@ class Dispatcher(Placement):
     # ---- the verbs: how many serve
 
     def resize(self, quota: int) -> list[Order]:
-        """So many are to serve from now on. Spares are called; who is too many stands by, or goes on until it holds nothing."""
+        """So many are to serve from now on. Spares are called; who is too many stands by, or goes on until it holds nothing.
+
+        Those that are leased go first, as soon as they are not any more: or none would be left for who asks without a lease.
+        """
         self.quota = quota
         self.leases.most = quota - 1
         for _ in range(self.leases.most - len(self.leases.held)):  # first: they came before others that wait
             self._call_from_aside()
         orders = self._enlist()
-        for seat in sorted(self.seats, key=lambda seat: (seat.lease is not None, len(seat.held), -seat.index)):
+        for seat in sorted(self.seats, key=lambda seat: (seat.lease is None, len(seat.held), -seat.index)):
             if self.in_service > quota and seat.in_service:
                 seat.in_service = False
                 self.in_service -= 1

@@ -82,8 +82,14 @@ class Placement:
 
     @property
     def queued(self) -> int:
-        """How many of them are in the queue: no worker has them."""
-        return self._queue.count
+        """How many wait for some worker, whichever: those that ask for a lease and stand aside too."""
+        return self._queue.count + self.leases.aside.count
+
+    @property
+    def longest_queued(self) -> Ticket | None:
+        """Who of them has waited for longest."""
+        firsts = [ticket for ticket in (self._queue.oldest, self.leases.aside.oldest) if ticket is not None]
+        return min(firsts, key=lambda ticket: ticket.number, default=None)
 
     @property
     def quickest(self) -> float:

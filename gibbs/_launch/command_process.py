@@ -120,7 +120,7 @@ class CommandProcess(Child):
             made = cls(popen, watch, sock, output, command, later, command.host(spec), argv[0])
             ours.pop_all()
         if command.devices:
-            made.device = command.devices[spec.seat % len(command.devices)]
+            made.device = command.devices[spec.turn % len(command.devices)]
         return made
 
     async def greet(self) -> None:

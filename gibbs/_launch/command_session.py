@@ -39,6 +39,7 @@ async def open_session(command: Command) -> AsyncIterator[CommandSession]:
                 await insist(children.end)
             finally:
                 session.is_open = False
+                session.forget()
                 tg.cancel_scope.cancel()
 
 
@@ -50,7 +51,13 @@ class CommandSession:
         self._command = command
         self._children = children
         self._tg = tg
+        self._pending: set[anyio.CancelScope] = set()  # of what is to be done after a while
         self._starting: dict[str, anyio.Semaphore] = {}
+
+    def forget(self) -> None:
+        """What was to be done later is not needed any more."""
+        for scope in self._pending:
+            scope.cancel()
 
     async def launch(self, spec: WorkerSpec) -> CommandProcess:
         """One command, behind which a worker has said who it is. Raises LaunchFailed, LaunchRefused or OSError."""
@@ -74,8 +81,11 @@ class CommandSession:
         """Do something after a while, if the session is there then. Where it is over, now."""
 
         async def wait() -> None:
-            await anyio.sleep(seconds)
-            act()
+            with anyio.CancelScope(shield=True) as scope:  # also where the hub is cancelled
+                self._pending.add(scope)
+                await anyio.sleep(seconds)
+                act()
+            self._pending.discard(scope)
 
         if self.is_open:
             self._tg.start_soon(own(wait))

@@ -105,7 +105,7 @@ class LocalSession:
             -1 if self.arguments is None else self.arguments.fd,
         )
         devices = self._launcher.devices
-        process.device = devices[spec.seat % len(devices)] if devices else None
+        process.device = devices[spec.turn % len(devices)] if devices else None
         await self._children.add(process, f"gibbs {spec.name} output of worker {spec.seat}")
         return process
 

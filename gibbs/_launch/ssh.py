@@ -128,7 +128,7 @@ class SSHLauncher(Launcher):
         return open_session(command)
 
     def _host(self, spec: WorkerSpec) -> str:
-        return self.hosts[spec.seat % len(self.hosts)]
+        return self.hosts[spec.turn % len(self.hosts)]
 
     def _argv(self, spec: WorkerSpec) -> list[str]:
         settings = {

@@ -62,3 +62,5 @@ class Clock:
                     await self.waits.wait()
                 now = anyio.current_time()
                 crew.carry_out(dispatcher.ripen(now) + dispatcher.expire(now))
+                if crew.scaler is not None and dispatcher.queued:
+                    crew.scaler.something_waits.ring()

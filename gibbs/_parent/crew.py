@@ -61,7 +61,9 @@ class Crew:
         posts = fleet.posts[: options.least + options.spares]
         seats = [Seat(index, is_far=not post.traits.same_host) for index, post in enumerate(posts)]
         self.dispatcher = Dispatcher(seats, quota=options.least, urgent=options.order == "deadline")
-        self.supervisors = [Supervisor(seat, post, self, recipe) for seat, post in zip(seats, posts, strict=True)]
+        self.supervisors = [
+            Supervisor(seat, post, self, recipe, place=seat.index) for seat, post in zip(seats, posts, strict=True)
+        ]
         self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
         self.cleanups = Cleanups()
         self.records = Records(options.name, wanted=options.logs)
@@ -94,13 +96,17 @@ class Crew:
             self.fill(supervisor)
         self.spawn(self.clock.tick, "ticks")
         if (recycle := self.options.restarts.recycle) is not None:
-            self.spawn(Recycler(self, recycle).run, "recycling")
+            recycler = Recycler(self, recycle)
+            self.spawn(recycler.run, "recycling")
+            self.spawn(recycler.watch, "memory")
         if self.scaler is not None:
             self.spawn(self.scaler.run, "scaling")
         self.spawn(self.clock.keep_time, "time")
 
     def fill(self, supervisor: Supervisor) -> None:
-        """Begin to fill one seat."""
+        """Begin to fill one seat; not where the hub has closed meanwhile."""
+        if self.closed in ("closed", "failed"):
+            supervisor.close(anyio.current_time())
         self.spawn(supervisor.run, f"seat {supervisor.seat.index}")
 
     def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
@@ -159,6 +165,13 @@ class Crew:
         self.repertoire.methods = None  # else the next one that becomes ready tells
         if worker is not None and worker.welcome is not None:
             self.repertoire.learn(worker.welcome[1])
+
+    def misfit(self, supervisor: Supervisor) -> str | None:
+        """Why its worker's model cannot take the place of those that serve, in words; None: it can."""
+        worker = supervisor.worker
+        if worker is None or worker.welcome is None or self.options.results is not None:
+            return None
+        return self.repertoire.misfit(worker.welcome[1])
 
     async def start_failed(self, seat: Seat, problem: WorkerStartFailed) -> float:
         """A worker did not become ready. Returns the seconds until the next attempt; while the hub opens there is none."""

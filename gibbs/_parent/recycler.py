@@ -7,6 +7,7 @@ replaced at a time, and that a replacement which cannot be had is said, and trie
 from __future__ import annotations
 
 import logging
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -36,25 +37,39 @@ class Recycler:
         self._chances: dict[Worker, float] = {}
 
     async def run(self) -> None:
-        """Until the hub closes. A task of the hub's own."""
+        """Replace one after the other, until the hub closes. A task of the hub's own."""
         with anyio.CancelScope(shield=True):
-            while self._crew.closed is None:
-                with anyio.move_on_after(LOOK_EVERY):
-                    await self._crew.closing.wait()
-                    return
+            while not await self._closes_within(LOOK_EVERY):
                 for supervisor in list(self._crew.supervisors):
                     await self._look_at(supervisor)
+
+    async def watch(self) -> None:
+        """Kill what takes far too much, also while somebody is replaced. A task of the hub's own."""
+        with anyio.CancelScope(shield=True):
+            while self._recycle.hard_rss < math.inf and not await self._closes_within(LOOK_EVERY):
+                for supervisor in self._crew.supervisors:
+                    worker = supervisor.worker
+                    if worker is not None and (why := self._recycle.too_large(self._memory_of(supervisor))) is not None:
+                        worker.execute(why)
+
+    async def _closes_within(self, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
+            await self._crew.closing.wait()
+        return self._crew.closed is not None
+
+    def _memory_of(self, supervisor: Supervisor) -> float:
+        pid = supervisor.pid
+        if pid is None or not self._recycle.looks_at_memory or not supervisor.post.traits.same_host:
+            return 0.0
+        return resident_bytes(pid)
 
     async def _look_at(self, supervisor: Supervisor) -> None:
         worker, recycle = supervisor.worker, self._recycle
         if worker is None or supervisor.served_since is None or self._crew.closed is not None:
             return
-        origin, rss = worker.process.origin, 0.0
-        if recycle.looks_at_memory and not origin.host and origin.pid is not None:
-            rss = resident_bytes(origin.pid)
-        if (why := recycle.too_large(rss)) is not None:
-            worker.execute(why)
-            return
+        if supervisor.seat.lease is not None and not recycle.surge:
+            return  # nobody knows how long it will be held
+        rss = self._memory_of(supervisor)
         self._chances = {one: chance for one, chance in self._chances.items() if one.over is None}
         chance = self._chances.setdefault(worker, random.random())
         requests = supervisor.seat.last_link_id - supervisor.first_link_id
@@ -72,5 +87,4 @@ class Recycler:
             logger.warning(
                 "worker %d of the hub %r is not replaced, since no other became ready: %s", seat, name, problem
             )
-            with anyio.move_on_after(_AFTER_A_FAILURE):
-                await self._crew.closing.wait()
+            await self._closes_within(_AFTER_A_FAILURE)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .._core.elastic import Elastic
     from .crew import Crew
 
+_OVER = ("closed", "failed")
 logger = logging.getLogger("gibbs")
 
 
@@ -30,25 +31,25 @@ class Scaler:
         self._size = Size(elastic)
 
     async def run(self) -> None:
-        """Until the hub takes no more requests. A task of the hub's own."""
+        """Until the hub closes; one that drains still owes answers. A task of the hub's own."""
         crew = self._crew
         with anyio.CancelScope(shield=True):
-            while crew.closed is None:
+            while crew.closed not in _OVER:
                 with anyio.CancelScope(deadline=self._size.next_at):
                     await self.something_waits.wait()
-                if crew.closed is None:
+                if crew.closed not in _OVER:
                     self._look()
 
     def _look(self) -> None:
         crew, dispatcher = self._crew, self._crew.dispatcher
         serving = [seat for seat in dispatcher.seats if seat.in_service]
         times = [seat.service_time for seat in serving if seat.service_time < math.inf]
-        oldest, now = dispatcher.oldest, anyio.current_time()
+        first, now = dispatcher.longest_queued, anyio.current_time()
         self._size.take(crew.staffing.wanted)  # somebody may have said otherwise
         wanted = self._size.look(
             now,
             queued=dispatcher.queued,
-            waited=0.0 if oldest is None else now - oldest.created,
+            waited=0.0 if first is None else now - first.created,
             service_time=sum(times) / len(times) if times else math.inf,
             uses={seat.index: Use(seat.last_link_id, bool(seat.held) or seat.lease is not None) for seat in serving},
         )

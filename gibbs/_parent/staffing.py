@@ -65,7 +65,15 @@ class Staffing:
         present = self._present
         places = workers + crew.options.spares
         # Those that are not ready go first, then those that do not serve, then those that have least to do.
-        present.sort(key=lambda seat: (seat.state in _WITH_A_MODEL, seat.in_service, len(seat.held), -seat.index))
+        present.sort(
+            key=lambda seat: (
+                seat.state in _WITH_A_MODEL,
+                seat.in_service,
+                seat.lease is None,
+                len(seat.held),
+                -seat.index,
+            )
+        )
         for seat in present[: max(0, len(present) - places)]:
             self.dismiss(seat)
         for _ in range(places - len(present)):
@@ -74,24 +82,32 @@ class Staffing:
         if crew.scaler is not None:
             crew.scaler.something_waits.ring()  # it goes on from there
 
+    def _settle(self) -> None:
+        """Nobody is replaced any more: as many are present as are wanted, whatever was wanted while there was one more, or one less."""
+        if self._crew.closed not in ("closed", "failed"):
+            self.resize(self.wanted)
+
     def dismiss(self, seat: Seat) -> None:
         """Its worker is to go, as soon as it has nothing to do."""
         self._crew.carry_out(self._crew.dispatcher.dismiss(seat))
 
-    def add(self, recipe: bytes, *, on_trial: bool = False) -> Supervisor:
-        """One seat more: the first that was left, or a new one. On trial its first worker becomes ready, or it goes again."""
+    def add(self, recipe: bytes, *, on_trial: bool = False, like: Supervisor | None = None) -> Supervisor:
+        """One seat more: the first that was left, or a new one. On trial its first worker becomes ready, or it goes again.
+
+        `like` is whose place it is to take: it is launched where that was, with the same device.
+        """
         crew = self._crew
         seats = crew.dispatcher.seats
         seat = next((one for one in seats if one.state is SeatState.RETIRED), None)
+        index = len(seats) if seat is None else seat.index
+        while len(self._posts) <= index:
+            self._posts.append(self._posts[-1])
+        post, place = (self._posts[index], index) if like is None else (like.post, like.place)
         if seat is None:
-            if len(seats) == len(self._posts):
-                self._posts.append(self._posts[-1])
-            post = self._posts[len(seats)]
-            seat = Seat(len(seats), is_far=not post.traits.same_host)
-            supervisor = Supervisor(seat, post, crew, recipe)
-            crew.supervisors.append(supervisor)
-        else:
-            supervisor = crew.supervisors[seat.index] = Supervisor(seat, self._posts[seat.index], crew, recipe)
+            seat = Seat(index, is_far=not post.traits.same_host)
+        seat.is_far = not post.traits.same_host
+        supervisor = Supervisor(seat, post, crew, recipe, place=place)
+        crew.supervisors[index : index + 1] = [supervisor]
         supervisor.on_trial = on_trial
         crew.dispatcher.add(seat)
         crew.fill(supervisor)
@@ -107,15 +123,19 @@ class Staffing:
             if seat.dismissed or crew.closed:
                 return
             recipe = crew.supervisors[seat.index].recipe
-            if surge:
-                await self._replace(seat, recipe)
-                return
-            self.dismiss(seat)
-            while seat.state is not SeatState.RETIRED:
-                await crew.news.wait()
-            new = self.add(recipe).seat
-            while new.state not in _WITH_A_MODEL and not new.dismissed and crew.closed not in ("closed", "failed"):
-                await crew.news.wait()
+            try:
+                if surge:
+                    await self._replace(seat, recipe)
+                    return
+                old = crew.supervisors[seat.index]
+                self.dismiss(seat)
+                while seat.state is not SeatState.RETIRED and crew.supervisors[seat.index] is old:
+                    await crew.news.wait()
+                new = self.add(recipe, like=old).seat
+                while new.state not in _WITH_A_MODEL and not new.dismissed and crew.closed not in ("closed", "failed"):
+                    await crew.news.wait()
+            finally:
+                self._settle()
 
     def begin_reload(self, recipe: bytes, canary: bytes, shared: list[Any]) -> Reload:
         """Replace all, the first of them by what the canary's recipe makes, in a task of the hub's own: it is carried through, or undone."""
@@ -138,8 +158,8 @@ class Staffing:
 
     async def _reload(self, recipe: bytes, canary: bytes) -> None:
         """Raises WorkerStartFailed, when all are as they were again."""
-        before = self._crew.recipe
         async with self._one_at_a_time:
+            before = self._crew.recipe  # here: another reload may have come to its end meanwhile
             try:
                 await self._replace_all(recipe, canary)
             except WorkerStartFailed as problem:
@@ -148,10 +168,17 @@ class Staffing:
                 except WorkerStartFailed as again:
                     problem.add_note(f"nor could it be undone, so that workers of both kinds serve now: {again}")
                 raise
+            finally:
+                self._settle()
 
     async def _replace_all(self, recipe: bytes, first: bytes) -> None:
         """Until none is left that was not made by the recipe; also of those that are added, or restarted, meanwhile."""
         crew = self._crew
+        if not self._present:  # nobody is there to be replaced: one is built to be tried, and goes again
+            new = (await self._build(first)).seat
+            crew.recipe = recipe
+            crew.learn(new)
+            self.dismiss(new)
         while others := [seat for seat in self._present if crew.supervisors[seat.index].recipe is not recipe]:
             # Spares first: whoever is called in the place of a worker that goes must be a new one.
             new = await self._replace(min(others, key=lambda seat: seat.in_service), first)
@@ -159,16 +186,26 @@ class Staffing:
             crew.learn(new)
 
     async def _replace(self, old: Seat, recipe: bytes) -> Seat:
+        new = (await self._build(recipe, like=self._crew.supervisors[old.index])).seat
+        # Of the two one goes, also where the old one went for another reason meanwhile.
+        self.dismiss(new if old.dismissed or old.state is SeatState.RETIRED else old)
+        return new
+
+    async def _build(self, recipe: bytes, like: Supervisor | None = None) -> Supervisor:
+        """One more, that has a model. Raises WorkerStartFailed or HubClosed."""
         crew = self._crew
-        new = self.add(recipe, on_trial=True)
+        if crew.closed in ("closed", "failed"):
+            raise crew.refusal()
+        new = self.add(recipe, on_trial=True, like=like)
         while new.seat.state not in _WITH_A_MODEL:
             if new.problem is not None:
                 raise new.problem
             if crew.closed in ("closed", "failed"):
                 raise crew.refusal()
             if new.seat.dismissed:  # the hub became smaller meanwhile, and this one was too many
-                new = self.add(recipe, on_trial=True)
+                new = self.add(recipe, on_trial=True, like=like)
             await crew.news.wait()
-        # Of the two one goes, also where the old one went for another reason meanwhile.
-        self.dismiss(new.seat if old.dismissed or old.state is SeatState.RETIRED else old)
-        return new.seat
+        if (why := crew.misfit(new)) is not None:
+            self.dismiss(new.seat)
+            raise WorkerStartFailed(crew.options.name, new.seat.index, "refused", detail=why)
+        return new

@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 class Supervisor:
     """Keeps one seat occupied until the hub closes."""
 
-    def __init__(self, seat: Seat, post: Post, crew: Crew, recipe: bytes) -> None:
+    def __init__(self, seat: Seat, post: Post, crew: Crew, recipe: bytes, *, place: int) -> None:
         self.seat = seat
+        self.post = post
+        self.place = place  # which of the launcher's: what its device and its host go by
         self.recipe = recipe
         self.worker: Worker | None = None
         self.on_trial = False  # its first worker must become ready, or there is no other; written by who wants to know
         self.problem: WorkerStartFailed | None = None  # why a worker on trial did not become ready
-        self._post = post
         self._crew = crew
         self._deadline = math.inf  # of the hub's closing; finite once it closes
         self._launching = anyio.CancelScope()
@@ -94,7 +95,7 @@ class Supervisor:
         self._oom_kills = oom_kills()
         worker: Worker | None = None
         problem: WorkerStartFailed | None = None
-        slot = _StartSlot(self._post.start_slots)
+        slot = _StartSlot(self.post.start_slots)
         try:
             process, start_deadline = await self._launch(slot)
             worker = self.worker = self._worker(process)
@@ -125,9 +126,13 @@ class Supervisor:
 
     async def _launch(self, slot: _StartSlot) -> tuple[WorkerProcess, float]:
         """A process, and the time by which its model must be built. Raises WorkerStartFailed."""
-        options, post = self._crew.options, self._post
+        options, post = self._crew.options, self.post
         spec = WorkerSpec(
-            name=options.name, seat=self.seat.index, incarnation=self.seat.incarnation, workers=post.seats
+            name=options.name,
+            seat=self.seat.index,
+            incarnation=self.seat.incarnation,
+            workers=post.seats,
+            place=self.place,
         )
         process: WorkerProcess | None = None
         deadline = math.inf
@@ -157,7 +162,7 @@ class Supervisor:
             cancel_grace=crew.options.cancel_grace,
             max_message=crew.options.max_message,
             trusted=crew.options.results is None,
-            lends=self._post.lends,
+            lends=self.post.lends,
             cleanups=crew.cleanups,
         )
         if self.closing:
@@ -176,7 +181,7 @@ class Supervisor:
             "awake_below": DUE_SOON if options.most < usable_cpus() else 0.0,
             "safe": options.results is not None,
             "arenas": worker.shelf.shared,
-            "elsewhere": not self._post.traits.same_host,
+            "elsewhere": not self.post.traits.same_host,
             "silence": getattr(worker.process, "silence", None),
             "recipe": self.recipe,
             "logs": levels() if options.logs else None,
@@ -207,6 +212,8 @@ class Supervisor:
         death = self._death(worker) if worker is not None else None
         self._crew.carry_out(dispatcher.lost(self.seat, begun, death, certain=certain))
         self._crew.clock.waits.ring()  # some may have gone back
+        if self._crew.scaler is not None:
+            self._crew.scaler.something_waits.ring()
 
     # ---- in words
 
@@ -216,7 +223,8 @@ class Supervisor:
         if why is None and worker.over == "cancel":
             why = "a cancelled call could not be stopped otherwise"
         before, now = self._oom_kills, oom_kills()
-        out_of_memory = None if before is None or now is None else now > before
+        knows = before is not None and now is not None and self.post.traits.same_host
+        out_of_memory = now != before if knows else None
         return Death(
             name=self._crew.options.name,
             pid=worker.process.origin.pid,

@@ -304,7 +304,8 @@ class Worker:
         try:
             while True:
                 await anyio.sleep(interval)
-                self.link.send(PING)
+                if not self.left:
+                    self.link.send(PING)
         finally:
             self._end("cut")
 

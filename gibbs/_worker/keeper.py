@@ -29,6 +29,7 @@ def fork_worker(stream: int, out: int) -> int:
 
     To be called by a process with one thread, which has changed none of its signal handlers.
     """
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # who started this may have held some back, and that is inherited
     alive, lifeline = os.pipe()
     woken, waking = os.pipe()
     os.set_blocking(waking, False)

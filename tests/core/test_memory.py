@@ -58,7 +58,7 @@ def test_memory_in_use_is_that_of_the_process():
     [
         (None, "often this is the kernel's out-of-memory killer"),
         (True, "the kernel's out-of-memory killer, which has ended a process"),
-        (False, "somebody has sent it"),
+        (False, "not the kernel's out-of-memory killer"),
     ],
 )
 def test_a_kill_for_want_of_memory_is_named_by_the_kernels_counter(out_of_memory, words):

@@ -145,7 +145,8 @@ async def test_its_own_modules_come_before_those_of_the_hubs_path_and_its_curren
 
 
 async def test_a_file_of_its_current_directory_does_not_shadow_the_standard_library(tmp_path):
-    (tmp_path / "queue.py").write_text("raise AssertionError('imported')")
+    for name in ("queue", "random", "struct", "typing", "copyreg"):
+        (tmp_path / f"{name}.py").write_text("raise AssertionError('imported')")
     (tmp_path / "of_there.py").write_text(
         "class Model:\n    def __call__(self):\n        import queue\n        return 'here'\n"
     )
@@ -375,6 +376,31 @@ async def test_a_command_that_does_not_pass_the_end_on_is_killed(tmp_path, runni
     async with gibbs.open_hub(Afar, workers=1, launcher=shell(script), close_timeout=0.1) as hub:
         assert await hub.request(1) == 1
     assert running([int(pid_file.read_text())]) == []
+
+
+async def test_a_command_that_lingers_is_killed_also_when_the_program_is_cancelled(tmp_path, running):
+    pid_file = tmp_path / "pid"
+    script = f"echo $$ > {shlex.quote(str(pid_file))}; $WORKER; exec sleep 600"
+    with anyio.move_on_after(WATCHDOG) as scope:
+        async with gibbs.open_hub(Afar, workers=1, launcher=shell(script), close_timeout=0.1) as hub:
+            assert await hub.request(1) == 1
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert running([int(pid_file.read_text())]) == []
+
+
+async def test_signals_that_its_starter_held_back_are_not_held_back_there():
+    launcher = gibbs.CommandLauncher(
+        [
+            sys.executable,
+            "-c",
+            f"import os, signal; signal.pthread_sigmask(0, signal.valid_signals()); os.execv({WORKER[0]!r}, {WORKER!r})",
+        ]
+    )
+    async with gibbs.open_hub(Afar, workers=1, launcher=launcher) as hub:
+        with anyio.fail_after(WATCHDOG), pytest.raises(gibbs.WorkerCrashed) as caught:
+            await hub.method(Afar.exits).request(3)
+        assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

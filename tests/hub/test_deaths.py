@@ -51,7 +51,7 @@ async def test_what_had_begun_raises_workercrashed_with_all_that_is_known(ask, b
 
 
 @pytest.mark.parametrize(
-    ("later", "words"), [(8, "out-of-memory killer, which has ended"), (7, "somebody has sent it")]
+    ("later", "words"), [(8, "out-of-memory killer, which has ended"), (7, "not the kernel's out-of-memory killer")]
 )
 async def test_the_kernels_counter_tells_a_kill_for_want_of_memory(later, words, ask, by_hand, begin, monkeypatch):
     counter = iter([7, later])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import pickle
@@ -543,3 +544,157 @@ def test_limits_that_make_no_sense_are_refused(limits, error, words):
         gibbs.Recycle(**limits)
     with pytest.raises(TypeError, match=re.escape("recycle must be a gibbs.Recycle or None")):
         gibbs.RestartPolicy(recycle=limits)
+
+
+# --------------------------------------------------------------------------------- what a hostile reader found, once each
+
+
+async def test_a_hub_that_closes_while_a_second_reload_waits_closes(ask):
+    launcher = ScriptedLauncher(takes_a_minute)
+    async with anyio.create_task_group() as tg:
+        async with open_hub(launcher, 1, start_timeout=math.inf, close_timeout=0) as hub:
+            reloads = [await ask(tg, hub.reload, Louder) for _ in range(2)]
+            await anyio.sleep(1)
+        for reload in reloads:
+            with pytest.raises(gibbs.HubClosed):
+                await reload.outcome()
+    assert all(worker.ending for worker in launcher.workers)
+
+
+async def test_a_hub_that_closes_while_a_worker_is_replaced_in_its_place_closes():
+    launcher = ScriptedLauncher(works_for_a_minute)
+    async with anyio.create_task_group() as tg:
+        async with open_hub(launcher, 1, restarts=recycling(max_requests=1, surge=0), close_timeout=0) as hub:
+            tg.start_soon(swallow, hub.request, 1)
+            await anyio.sleep(30)
+    assert all(worker.ending for worker in launcher.workers)
+
+
+async def swallow(f, *args):
+    with contextlib.suppress(gibbs.HubClosed):
+        await f(*args)
+
+
+async def test_a_reload_of_a_hub_without_workers_tries_the_model_and_keeps_it():
+    launcher = ScriptedLauncher()
+    async with open_hub(launcher, 1) as hub:
+        await hub.resize(0)
+        with pytest.raises(gibbs.ReloadFailed, match="no weights there"):
+            await hub.reload(Broken)
+        await hub.reload(Louder, check=answers_as_expected)
+        await hub.resize(1)
+        assert await hub.request(2) == 4
+
+
+async def test_a_second_reload_that_fails_leaves_the_first_as_it_is(ask):
+    async with open_hub(ScriptedLauncher(), 2) as hub, anyio.create_task_group() as tg:
+        first = await ask(tg, hub.reload, Louder)
+        second = await ask(tg, hub.reload, Broken)
+        await first.outcome()
+        with pytest.raises(gibbs.ReloadFailed):
+            await second.outcome()
+        assert [await hub.request(1) for _ in range(4)] == [2] * 4
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_a_hub_that_is_resized_while_it_reloads_is_as_large_as_it_should_be(workers, ask):
+    launcher = ScriptedLauncher(takes_a_minute)
+    async with open_hub(launcher, 2, start_timeout=math.inf) as hub, anyio.create_task_group() as tg:
+        reloading = await ask(tg, hub.reload, Louder)
+        await anyio.sleep(70)
+        await hub.resize(workers)
+        await reloading.outcome()
+        await hub.wait_ready()
+        await anyio.sleep(100)
+        assert seats(hub) == {"serving": workers}
+        assert [await hub.request(1) for _ in range(4)] == [2] * 4
+
+
+async def test_a_hub_that_becomes_smaller_lets_the_leased_worker_go_and_keeps_one_for_the_others(ask):
+    async with open_hub(ScriptedLauncher(), 2) as hub, anyio.create_task_group() as tg:
+        async with hub.lease() as lease:
+            smaller = await ask(tg, hub.resize, 1)
+            await anyio.wait_all_tasks_blocked()
+            assert await hub.request(1) == 1
+            assert await lease.request(2) == 2
+        await smaller.outcome()
+        assert seats(hub) == {"serving": 1}
+
+
+async def test_who_waits_for_workers_is_content_when_fewer_are_wanted(ask):
+    async with open_hub(ScriptedLauncher(takes_a_minute), 3, ready=0, start_timeout=math.inf) as hub:
+        async with anyio.create_task_group() as tg:
+            waits = await ask(tg, hub.wait_ready)
+            await hub.resize(1)
+            await waits.outcome()
+
+
+async def test_a_worker_that_takes_anothers_place_has_its_place():
+    launcher = ScriptedLauncher()
+    async with open_hub(launcher, 3) as hub:
+        await hub.reload(Louder)
+        await hub.reload(Louder)
+    assert sorted(worker.spec.turn for worker in launcher.workers[3:6]) == [0, 1, 2]
+    assert sorted(worker.spec.turn for worker in launcher.workers[6:]) == [0, 1, 2]
+
+
+class Together:
+    @gibbs.batched(max_size=4, max_wait=5)
+    def __call__(self, xs):
+        return xs
+
+
+async def test_a_model_whose_methods_run_together_does_not_take_the_place_of_one_whose_do_not():
+    async with open_hub(ScriptedLauncher(), 2) as hub:
+        with pytest.raises(gibbs.ReloadFailed, match="run many requests in one call"):
+            await hub.reload(Together)
+        assert [await hub.request(n) for n in range(4)] == [0, 1, 2, 3]
+
+
+async def test_a_lone_request_that_waits_for_company_calls_for_a_worker_too():
+    async with gibbs.open_hub(Together, workers=gibbs.Elastic(0, 2), launcher=ScriptedLauncher()) as hub:
+        with anyio.fail_after(60):
+            assert await hub.request(1) == 1
+
+
+async def test_an_elastic_hub_that_drains_still_calls_for_workers(ask):
+    async with open_hub(ScriptedLauncher(), gibbs.Elastic(0, 2)) as hub, anyio.create_task_group() as tg:
+        asked = await ask(tg, hub.request, 1)
+        drained = await ask(tg, hub.drain)
+        assert await asked.outcome() == 1
+        await drained.outcome()
+
+
+async def test_a_hub_without_workers_that_drains_may_be_given_some(ask):
+    async with open_hub(ScriptedLauncher(), 1) as hub, anyio.create_task_group() as tg:
+        await hub.resize(0)
+        asked = await ask(tg, hub.request, 1)
+        drained = await ask(tg, hub.drain)
+        await hub.resize(1)
+        assert await asked.outcome() == 1
+        await drained.outcome()
+
+
+async def test_an_elastic_hub_gives_leases_and_grows_for_them():
+    async with open_hub(ScriptedLauncher(), gibbs.Elastic(1, 3)) as hub:
+        with anyio.fail_after(60):
+            async with hub.lease() as one, hub.lease() as another:
+                assert (await one.request(1), await another.request(2), await hub.request(3)) == (1, 2, 3)
+
+
+async def test_an_elastic_hub_with_nobody_there_is_ready_and_one_that_was_emptied_says_why_not():
+    async with open_hub(ScriptedLauncher(), gibbs.Elastic(0, 2)) as hub:
+        assert hub.health() == gibbs.Health(ready=True)
+    async with open_hub(ScriptedLauncher(), 1) as hub:
+        await hub.resize(0)
+        assert not hub.health().ready
+        assert "resize() has let all of them go" in hub.health().reasons[0]
+
+
+async def test_what_an_elastic_hub_cannot_be_is_refused():
+    async with open_hub(ScriptedLauncher(), gibbs.Elastic(1, 2)) as hub:
+        for workers in (0, 3):
+            with pytest.raises(ValueError, match="between 1 and 2"):
+                await hub.resize(workers)
+    with pytest.raises(ValueError, match="max_pending must be 1 or more with an Elastic"):
+        open_hub(ScriptedLauncher(), gibbs.Elastic(1, 2), max_pending=0)

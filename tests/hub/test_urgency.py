@@ -42,7 +42,7 @@ async def ask_within(hub, seconds, x, came):
 async def test_the_earliest_deadline_is_served_first(order, expected):
     came = []
     async with open_hub(ScriptedLauncher(takes_ten_seconds), order=order) as hub, anyio.create_task_group() as tg:
-        for x, seconds in enumerate([999, 48, 44, 40]):
+        for x, seconds in enumerate([999, 55, 50, 45]):
             tg.start_soon(ask_within, hub, seconds, x, came)
             await anyio.wait_all_tasks_blocked()
     assert came == expected
