@@ -52,6 +52,7 @@ nox.options.sessions = [
 WHOLE = [
     "package",
     "tests_wheel",
+    "ray",
     *[f"faults-{python}" for python in PYTHONS],
     "sweep",
     "properties",
@@ -127,6 +128,14 @@ def tests_wheel(session: nox.Session) -> None:
     session.install("-q", "--force-reinstall", "--no-deps", str(wheel))
     session.run("python", "-I", "-c", "import gibbs; assert 'site-packages' in gibbs.__file__, gibbs.__file__")
     pytest(session, "tests/contract", "tests/end_to_end/test_opening.py")
+
+
+@nox.session(python=DEFAULT)
+def ray(session: nox.Session) -> None:
+    """Workers in a real Ray cluster of two nodes and more, on this machine: killed, frozen, replaced. Linux; some minutes, 2 GB."""
+    session.install("-q", "-e", ".[dev,ray]")
+    # One process: each of several would have a cluster of its own.
+    session.run("pytest", "-q", "--durations=10", *(session.posargs or ("tests/ray",)))
 
 
 @nox.session(python=DEFAULT)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gibbs
 from gibbs._core import lease, seat, ticket
+from gibbs.contrib.ray import RayLauncher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ MODULES = [
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",
     "gibbs.worker",
+    "gibbs.contrib.ray",
     "gibbs.contrib.starlette",
 ]
 PART = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -104,6 +106,7 @@ def guarantees() -> str:
         "this machine": gibbs.LocalLauncher().traits,
         "ssh": gibbs.SSHLauncher(["host"]).traits,
         "a command": gibbs.CommandLauncher(["command"]).traits,
+        "Ray": RayLauncher().traits,
     }
     rows: list[tuple[str, Callable[[Traits], str]]] = [
         ("every request gets one outcome", lambda _: "yes"),

@@ -20,9 +20,10 @@ from ._core.elastic import Elastic
 from ._core.restarts import RestartPolicy
 from ._desk import Desk
 from ._errors import HubClosed, RecursiveStart, ReloadFailed, WorkerStartFailed
+from ._factory import batched_by, check_factory, name_of
 from ._launch.local import LocalLauncher
 from ._model import Checked, interrupts
-from ._options import CallOptions, HubOptions, OnCancel, Safe, batched_by, check_factory, check_workers, name_of
+from ._options import CallOptions, HubOptions, OnCancel, Safe, check_workers
 from ._parent.crew import Crew
 from ._parent.fleet import open_fleet
 from ._parent.insist import insist

@@ -31,7 +31,7 @@ class Ending:
 
     Attributes:
         how: "exited" with an exit status, "signalled" by a signal, "lost" when what led to it has ended and nothing was heard of it, or
-            "unknown" when somebody else reaped the process, or the kernel has not ended it.
+            "unknown" when somebody else reaped the process, the kernel has not ended it, or its launcher cannot know more than that it is gone.
         code: the exit status or the signal's number; None when unknown.
         certain: False when nobody can promise that the process does not run any more.
         tail: the last lines that it wrote on descriptors 1 and 2, capped; "" where they are not captured.
@@ -68,6 +68,8 @@ class Ending:
             return f"is lost: {self.detail}" if self.detail else "is lost"
         if not self.certain:
             return "was killed, and the kernel has not ended it yet"
+        if self.detail:
+            return f"is gone: {self.detail}"
         return "is gone, its exit status was taken by other code of this program"
 
 

@@ -1,4 +1,5 @@
-"""The door to a worker process, for launchers: `serve()` runs the loop on a descriptor, `python -m gibbs.worker --stdio` on stdin and stdout.
+"""The door to a worker process, for launchers: `serve()` runs the loop on a descriptor, `connect()` on a connection that it makes itself,
+`python -m gibbs.worker --stdio` on stdin and stdout.
 
 Example:
     A launcher that starts `python -c "from gibbs.worker import serve; serve(3)"` with descriptor 3 connected to the hub has
@@ -23,9 +24,45 @@ if __name__ == "__main__":
 
 from ._worker.serve import serve as serve  # noqa: E402
 
-__all__ = ["serve"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+__all__ = ["connect", "serve"]
 
 serve.__module__ = "gibbs.worker"
+
+
+def connect(invitation: str, *, context: Callable[[], ssl.SSLContext] | None = None) -> None:
+    """Dial the hub that has sent this invitation, and serve it until it says LEAVE. Called once, in the main thread of a process of its own.
+
+    For processes that something else has started, such as an engine of a cluster: it passes the invitation on, by a way that keeps secrets,
+    since whoever has it may be the worker. It is good once. Both ends prove that they know its token before anything is unpickled, and the
+    connection is encrypted, if the launcher that made the invitation says so.
+
+    The process becomes the leader of a process group of its own. It ends, with that group, when the hub is gone, or its connection.
+
+    Args:
+        invitation: what a launcher that listens has made for this worker.
+        context: makes the `ssl.SSLContext` of the worker's end, where the user has given the launcher one for its own.
+
+    Raises:
+        ValueError: that is no invitation.
+        ConnectionError: the hub cannot be reached, or does not expect this worker any more.
+        ssl.SSLError, RuntimeError: there is no way to encrypt that suits both, or the other end is not the hub.
+    """
+    from ._wire.greeting import Invitation, NotAuthentic
+    from ._worker.dial import dial
+    from ._worker.lifeline import Guard
+    from ._worker.serve import converse
+
+    guard = Guard(os.getppid())
+    try:
+        channel = dial(Invitation.read(invitation), context)
+    except NotAuthentic as error:
+        raise RuntimeError(f"what answers where the hub should be is not the hub: {error}") from error
+    converse(channel, guard)
 
 
 def main() -> None:

@@ -159,20 +159,6 @@ class Crew:
         self.carry_out(self.dispatcher.ready(seat, on_cancel="interrupt" if about["interruptible"] else "kill"))
         self.news.announce()
 
-    def learn(self, seat: Seat) -> None:
-        """Another model is served from now on, which this seat's worker has built."""
-        worker = self.supervisors[seat.index].worker
-        self.repertoire.methods = None  # else the next one that becomes ready tells
-        if worker is not None and worker.welcome is not None:
-            self.repertoire.learn(worker.welcome[1])
-
-    def misfit(self, supervisor: Supervisor) -> str | None:
-        """Why its worker's model cannot take the place of those that serve, in words; None: it can."""
-        worker = supervisor.worker
-        if worker is None or worker.welcome is None or self.options.results is not None:
-            return None
-        return self.repertoire.misfit(worker.welcome[1])
-
     async def start_failed(self, seat: Seat, problem: WorkerStartFailed) -> float:
         """A worker did not become ready. Returns the seconds until the next attempt; while the hub opens there is none."""
         if self._opening:

@@ -15,12 +15,12 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
-from anyio.abc import SocketAttribute, UNIXSocketStream
 from anyio.lowlevel import checkpoint
 
 from .._core.pace import UNKNOWN
 from .._wire.frames import FrameReader, encode, encode_all, encode_header
 from .._wire.messages import CANCEL, INTERRUPT, REQUESTS, TO_HUB
+from .socket_stream import socket_of
 from .waiter import Alarm
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..abc import WorkerProcess
     from .readable import Readable
+    from .socket_stream import Socket
     from .turns import Turns
 
 Message: TypeAlias = tuple[int, int, bytes]
@@ -52,9 +53,7 @@ class Link:
     def __init__(self, process: WorkerProcess, turns: Turns, *, max_message: float) -> None:
         self._stream = process.stream
         self._side = process.side
-        # Only of a stream that is nothing but its socket: under TLS, or with a transport or a buffer of its own, it is not ours.
-        plain = isinstance(process.stream, UNIXSocketStream)
-        self._socket = process.stream.extra(SocketAttribute.raw_socket) if plain else None
+        self._socket = socket_of(process.stream)
         self._reader = FrameReader(TO_HUB, limit=max_message)
         self._outbox: deque[bytes | memoryview] = deque()
         self._heard: list[Message] = []  # what came, and nobody was told yet
@@ -136,7 +135,7 @@ class Link:
         except OSError as error:
             raise anyio.BrokenResourceError from error
 
-    def _write_some(self, sock: socket.socket) -> int:
+    def _write_some(self, sock: Socket) -> int:
         """One write of what is first, small messages together; how many bytes. Raises OSError, and then nothing has changed.
 
         As long as the worker reads what is written, the kernel goes on with a write, so no more is asked of it than

@@ -14,9 +14,9 @@ import anyio
 from .own import whole
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
+    from .socket_stream import Socket
     from .turns import Turns
 
     Act = Callable[[int], tuple[int, bool]]
@@ -40,7 +40,7 @@ class Readable(Protocol):
 class AsyncioReadable:
     """The twin for asyncio and uvloop. Invariant: `_over` is done, or cancelled, when nothing may be called any more."""
 
-    def __init__(self, turns: Turns, loop: Any, sock: socket.socket, act: Act) -> None:
+    def __init__(self, turns: Turns, loop: Any, sock: Socket, act: Act) -> None:
         self._turns = turns
         self._loop = loop
         self._fd = sock.fileno()
@@ -71,7 +71,7 @@ class AsyncioReadable:
 class TrioReadable:
     """The twin for Trio. Invariant: `_error` is what `act` raised while somebody looked; `listen` is on its way to raise it."""
 
-    def __init__(self, turns: Turns, lowlevel: Any, sock: socket.socket, act: Act) -> None:
+    def __init__(self, turns: Turns, lowlevel: Any, sock: Socket, act: Act) -> None:
         self._turns = turns
         self._lowlevel = lowlevel
         self._sock = sock

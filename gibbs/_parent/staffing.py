@@ -177,19 +177,33 @@ class Staffing:
         if not self._present:  # nobody is there to be replaced: one is built to be tried, and goes again
             new = (await self._build(first)).seat
             crew.recipe = recipe
-            crew.learn(new)
+            self._learn(new)
             self.dismiss(new)
         while others := [seat for seat in self._present if crew.supervisors[seat.index].recipe is not recipe]:
             # Spares first: whoever is called in the place of a worker that goes must be a new one.
             new = await self._replace(min(others, key=lambda seat: seat.in_service), first)
             crew.recipe = crew.supervisors[new.index].recipe = first = recipe  # who comes after the canary is none
-            crew.learn(new)
+            self._learn(new)
 
     async def _replace(self, old: Seat, recipe: bytes) -> Seat:
         new = (await self._build(recipe, like=self._crew.supervisors[old.index])).seat
         # Of the two one goes, also where the old one went for another reason meanwhile.
         self.dismiss(new if old.dismissed or old.state is SeatState.RETIRED else old)
         return new
+
+    def _learn(self, seat: Seat) -> None:
+        """Another model is served from now on, which this seat's worker has built."""
+        worker, repertoire = self._crew.supervisors[seat.index].worker, self._crew.repertoire
+        repertoire.methods = None  # else the next one that becomes ready tells
+        if worker is not None and worker.welcome is not None:
+            repertoire.learn(worker.welcome[1])
+
+    def _misfit(self, supervisor: Supervisor) -> str | None:
+        """Why its worker's model cannot take the place of those that serve, in words; None: it can."""
+        worker = supervisor.worker
+        if worker is None or worker.welcome is None or self._crew.options.results is not None:
+            return None
+        return self._crew.repertoire.misfit(worker.welcome[1])
 
     async def _build(self, recipe: bytes, like: Supervisor | None = None) -> Supervisor:
         """One more, that has a model. Raises WorkerStartFailed or HubClosed."""
@@ -205,7 +219,7 @@ class Staffing:
             if new.seat.dismissed:  # the hub became smaller meanwhile, and this one was too many
                 new = self.add(recipe, on_trial=True, like=like)
             await crew.news.wait()
-        if (why := crew.misfit(new)) is not None:
+        if (why := self._misfit(new)) is not None:
             self.dismiss(new.seat)
             raise WorkerStartFailed(crew.options.name, new.seat.index, "refused", detail=why)
         return new

@@ -17,10 +17,9 @@ from .readable import AsyncioReadable, TrioReadable
 from .waiter import running_loop
 
 if TYPE_CHECKING:
-    import socket
-
     from .._core.ticket import Ticket
     from .readable import Act, Readable
+    from .socket_stream import Socket
 
 SETTLED = 32  # answers in a pass
 
@@ -49,7 +48,7 @@ class Turns:
         else:
             self.most = 20 if hasattr(self._loop, "create_future") else 10
 
-    def listen_to(self, sock: socket.socket, act: Act) -> Readable:
+    def listen_to(self, sock: Socket, act: Act) -> Readable:
         """For the loop that runs now."""
         if hasattr(self._loop, "create_future"):
             return AsyncioReadable(self, self._loop, sock, act)

@@ -27,9 +27,10 @@ _WITHOUT_PIDFD = 1.0  # seconds between two looks at the parent where the kernel
 
 
 def die_with_the_hub() -> None:
-    """Kill this worker's process group: the model's own subprocesses must not outlive it either."""
+    """Kill this worker's process group: the model's own subprocesses must not outlive it either. A group that is another's is left alone."""
     try:
-        os.killpg(0, SIGKILL)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, SIGKILL)
     finally:
         os._exit(1)
 

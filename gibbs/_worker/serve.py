@@ -59,8 +59,20 @@ def serve(
     if lifeline_fd >= 0:
         os.set_inheritable(lifeline_fd, False)
         lifeline.arm(lifeline_fd)
+    converse(Channel(stream, out), guard, page=page, claims=claims, arguments=arguments, results=results)
+
+
+def converse(
+    channel: Channel,
+    guard: lifeline.Guard,
+    *,
+    page: int = -1,
+    claims: int = -1,
+    arguments: int = -1,
+    results: int = -1,
+) -> None:
+    """What `serve` does once there is a stream, whatever it is made of."""
     disregard_sigterm()
-    channel = Channel(stream, out)
     kind, _, body = channel.receive()
     if kind != SETUP:
         raise RuntimeError(f"the first message must be SETUP, not {kind}")
@@ -75,11 +87,11 @@ def serve(
     inbox: DirectInbox | InBandInbox
     if setup["in_band"]:
         inbox = InBandInbox(channel, shared)
-        guard.watch(stream, inbox.read_ahead, silence=setup["silence"])
+        guard.watch(channel.fd, inbox.read_ahead, silence=setup["silence"])
     else:
         os.set_inheritable(claims, False)
         inbox = DirectInbox(channel, shared, Claims(claims))
-        guard.watch(stream)
+        guard.watch(channel.fd)
         if setup["awake_below"]:
             channel.stay_awake(pace, setup["awake_below"])
     if setup["logs"] is not None:

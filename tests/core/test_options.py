@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import gibbs
 from gibbs._calls import Calls, Endpoint
-from gibbs._options import UNSET, CallOptions, check_factory, name_of
+from gibbs._factory import check_factory, name_of
+from gibbs._options import UNSET, CallOptions
 from gibbs.abc import Traits
 
 HUGE = 10**400  # an int that is no float

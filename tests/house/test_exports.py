@@ -19,6 +19,7 @@ PUBLIC_MODULES = [
     "gibbs.testing",
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",
+    "gibbs.contrib.ray",
     "gibbs.contrib.starlette",
 ]
 

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_worker": {"_wire", "_model", "_batched"},
     "worker": {"_worker", "_wire", "_model", "_batched"},  # the door
     "_share": {"_wire"},
+    "_factory": {"_batched", "_model"},
     "_options": {"_batched", "_core", "abc", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
     "_launch": {"_parent", "_core", "_wire", "abc", "_records"},
@@ -45,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "abc",
         "_records",
         "_errors",
+        "_factory",
     },
     "gibbs": {
         "_hub",
@@ -63,7 +65,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "abc",
     },  # names, lazily
     "testing": {"gibbs", "abc", "_batched", "_model", "_wire", "_worker"},  # speaks the wire; its threads are workers
-    "contrib": {"gibbs", "abc", "testing"},  # as a user would
+    # As a user would; and for a launcher that stands on what every launcher stands on: dialling back, the worker's door.
+    "contrib": {"gibbs", "abc", "testing", "_launch", "_parent", "_wire", "worker"},
     "__main__": {"gibbs", "_launch", "_parent", "_wire"},  # as a user would; and what the platform offers
 }
 MAY_WAIT = {

@@ -218,7 +218,7 @@ OF_VERBS = (
     Sabotage(
         "forget the time of what comes back",
         "a request that was taken back from behind a slow call waits for ever, though its caller said for how long",
-        (Edit(PLACEMENT, "if ticket.terms.max_wait < math.inf and not ticket.returned:", "if False:"),),
+        (Edit(PLACEMENT, "if ticket.give_up_at < math.inf and not ticket.returned:", "if False:"),),
         (MACHINE,),
         timeout=60,
     ),
