@@ -133,9 +133,9 @@ def tests_wheel(session: nox.Session) -> None:
 @nox.session(python=DEFAULT)
 def ray(session: nox.Session) -> None:
     """Workers in a real Ray cluster of two nodes and more, on this machine: killed, frozen, replaced. Linux; some minutes, 2 GB."""
-    session.install("-q", "-e", ".[dev,ray]")
+    session.install("-q", "-e", ".[dev,ray]", "distributed")
     # One process: each of several would have a cluster of its own.
-    session.run("pytest", "-q", "--durations=10", *(session.posargs or ("tests/ray",)))
+    session.run("pytest", "-q", "--durations=10", *(session.posargs or ("tests/ray", "tests/examples/test_dask.py")))
 
 
 @nox.session(python=DEFAULT)

@@ -33,6 +33,7 @@ MODULES = [
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",
     "gibbs.worker",
+    "gibbs.dial",
     "gibbs.contrib.ray",
     "gibbs.contrib.starlette",
 ]

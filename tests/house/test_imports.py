@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_worker": {"_wire", "_model", "_batched"},
     "worker": {"_worker", "_wire", "_model", "_batched"},  # the door
     "_share": {"_wire"},
+    "dial": {"_launch"},  # a door too, for launchers
     "_factory": {"_batched", "_model"},
     "_options": {"_batched", "_core", "abc", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
