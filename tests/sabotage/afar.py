@@ -6,6 +6,7 @@ from tests.sabotage.parts import Edit, Sabotage
 
 COMMAND = "gibbs/_launch/command_process.py"
 COMMANDS = "tests/end_to_end/test_commands.py::"
+GREETING = "gibbs/_wire/greeting.py"
 FLEETS = "tests/hub/test_fleets.py::"
 
 AFAR = (
@@ -98,5 +99,29 @@ AFAR = (
             ),
         ),
         (FLEETS + "test_a_place_that_is_refused_ends_the_hub_with_that_and_whoever_waits_is_told",),
+    ),
+    Sabotage(
+        "let in whoever knows a name",
+        "anybody who reaches the port and has seen an identity is sent the model, and what he answers is unpickled",
+        (Edit(GREETING, "        if not _is_proof(self._proof, *known):\n", "        if False:\n"),),
+        ("tests/core/test_greeting.py::test_what_a_worker_says_of_itself_is_covered_by_the_proof",),
+    ),
+    Sabotage(
+        "let an invitation be used twice",
+        "an engine that starts a worker again by itself has two of them on one seat",
+        (Edit(GREETING, "        if not self._admit(self.identity):\n", "        if False:\n"),),
+        ("tests/core/test_greeting.py::test_an_invitation_is_good_for_one_of_two_who_come_at_once",),
+    ),
+    Sabotage(
+        "believe any hub",
+        "who listens at the hub's address has a worker unpickle whatever he likes",
+        (
+            Edit(
+                GREETING,
+                '        if not _is_proof(proof, self._token, "hub", self._identity, self._nonce, nonce, self._bound_to):\n',
+                "        if False:\n",
+            ),
+        ),
+        ("tests/core/test_greeting.py::test_a_worker_does_not_believe_who_only_has_its_identity",),
     ),
 )
