@@ -126,11 +126,12 @@ class Hub(Calls[M_co]):
         were replaced are replaced once more, by the model before. A second reload waits for the first.
 
         Args:
-            factory, *args: as in `open_hub`. The model must offer what callers ask of it.
+            factory, *args: as in `open_hub`. The model must offer what callers ask of it. Its methods that run many requests in one call must
+                be those of the model before, with the same sizes and waits.
             check: called in the first new worker with its model, before it serves. If it raises, nothing has changed.
 
         Raises:
-            ReloadFailed: a new worker did not become ready, or `check` raised; its `__cause__` is the WorkerStartFailed.
+            ReloadFailed: a new worker did not become ready, its model does not fit, or `check` raised; its `__cause__` is the WorkerStartFailed.
             TypeError, ValueError, pickle.PicklingError, ...: the factory, its arguments or `check` make no sense, or cannot be pickled.
             HubClosed: the hub closed first.
             RuntimeError: called from another thread, or in a fork of the hub's process.
