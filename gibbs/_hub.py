@@ -251,7 +251,7 @@ def open_hub(
 
     An async context manager, entered and left in one task. It enters its body when `ready` models are built. Crashed
     workers are replaced. Leaving the body, in any way, closes the hub: waiting requests raise HubClosed, calls that run are
-    cleaned up as for a cancel, and no process is left. It makes no thread, handles no signal and listens on no port.
+    cleaned up as for a cancel, and no process is left. It makes no thread, handles no signal and listens on no port, unless its launcher says so (`traits.listens`).
 
     Args:
         factory: builds the model, in the worker: a class, a function, a partial (for keyword arguments). It may live

@@ -39,9 +39,7 @@ class Staffing:
 
     def __init__(self, crew: Crew, posts: list[Post]) -> None:
         self.wanted = crew.options.least  # how many are to serve
-        self.shared: list[
-            Any
-        ] = []  # arrays that the models have in common: freed when no worker is to have them any more
+        self.shared: list[Any] = []  # arrays of the models: freed when no worker is to have them any more
         self._crew = crew
         self._posts = posts
         self._one_at_a_time = anyio.Lock()
