@@ -17,7 +17,7 @@ ASKED: dict[str, list[str]] = {
     "executor": ["concurrent.futures.ProcessPoolExecutor"],
     "pebble": ["pebble.ProcessPool", "pebble.ProcessPool.schedule", "pebble.ProcessFuture.cancel"],
     "loky": ["loky.get_reusable_executor"],
-    "gibbs": ["gibbs.open_hub"],
+    "gibbs": ["gibbs.open_hub", "gibbs.RestartPolicy", "gibbs.Hub.reload"],
 }
 
 
