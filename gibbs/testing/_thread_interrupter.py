@@ -7,6 +7,7 @@ do is to wake a call that waits in C.
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from _thread import get_ident
@@ -120,14 +121,20 @@ class ThreadInterrupter(Interrupter):
         """What was sent and has not come shall not come any more.
 
         The interpreter can be told so, but then it looks for it at every step from then on, and in a traced function for ever (3.11). So
-        something else takes its place, and comes here.
+        something else takes its place, and comes here: not in a callback of the garbage collector's, which would swallow it with a noise.
         """
         if self._was_sent:
             self._was_sent = False
-            with suppress(_Instead):
-                _raise_in(get_ident(), _Instead)
-                for _ in range(100):  # it comes by the first of them
-                    pass
+            collects = gc.isenabled()
+            gc.disable()
+            try:
+                with suppress(_Instead):
+                    _raise_in(get_ident(), _Instead)
+                    for _ in range(100):  # it comes by the first of them
+                        pass
+            finally:
+                if collects:
+                    gc.enable()
 
 
 class _Instead(BaseException):
