@@ -507,7 +507,7 @@ async def test_statistics_health_and_repr_tell_what_is_going_on(tmp_path, launch
 
 
 def seats(**some):
-    return dict.fromkeys(("vacant", "starting", "serving", "interrupting", "dying", "retired"), 0) | some
+    return dict.fromkeys(("vacant", "starting", "spare", "serving", "interrupting", "dying", "retired"), 0) | some
 
 
 # -------------------------------------------------------------------------------------------------------------- methods
