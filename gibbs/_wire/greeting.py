@@ -64,13 +64,13 @@ class Invitation:
         certificate: str = "",
         keepalive: float = 5.0,
     ) -> None:
-        self.host = host
-        self.port = port
-        self.identity = identity
-        self.token = token
-        self.sealed = sealed
-        self.certificate = certificate
-        self.keepalive = keepalive
+        self.host: str = host
+        self.port: int = port
+        self.identity: str = identity
+        self.token: bytes = token
+        self.sealed: str = sealed
+        self.certificate: str = certificate
+        self.keepalive: float = keepalive
 
     def text(self) -> str:
         """As it travels, by a way that keeps secrets. One line."""

@@ -34,11 +34,11 @@ class Hello:
     __slots__ = ("gibbs", "host", "pid", "protocol", "python")
 
     def __init__(self, protocol: str, gibbs: str, python: str, pid: int, host: str) -> None:
-        self.protocol = protocol
-        self.gibbs = gibbs
-        self.python = python
-        self.pid = pid
-        self.host = host
+        self.protocol: str = protocol
+        self.gibbs: str = gibbs
+        self.python: str = python
+        self.pid: int = pid
+        self.host: str = host
 
     @classmethod
     def of_this_process(cls, pid: int) -> Hello:

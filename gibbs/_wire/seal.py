@@ -26,8 +26,8 @@ class Seal:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=server, server_hostname=host)
-        self.done = False
-        self.over = False
+        self.done: bool = False
+        self.over: bool = False
 
     def feed(self, data: bytes) -> bytes:
         """Take what came, b"" to begin; return what it says, maybe nothing yet. Raises ssl.SSLError.
