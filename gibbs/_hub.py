@@ -84,7 +84,7 @@ class Hub(Calls[M_co]):
             raise ValueError(f"n must be between 0 and workers={crew.staffing.wanted}, not {n!r}")
         self._desk.check_place()
         while True:
-            if crew.closed in ("closed", "failed"):
+            if crew.is_over:
                 raise crew.refusal()
             if crew.serving >= min(wanted, crew.staffing.wanted):
                 return
@@ -108,11 +108,11 @@ class Hub(Calls[M_co]):
         crew = self._desk.crew
         check_workers(workers, crew.options.elastic)
         self._desk.check_place()
-        if crew.closed in ("closed", "failed"):
+        if crew.is_over:
             raise crew.refusal()
         crew.staffing.resize(workers)
         while crew.staffing.wanted == workers and not crew.staffing.is_settled:
-            if crew.closed in ("closed", "failed"):
+            if crew.is_over:
                 raise crew.refusal()
             await crew.news.wait()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .affinity import liking
 from .deadlines import Deadlines
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .group import Group
     from .lease import Lease
+    from .lines import Lines
     from .seat import Seat
     from .ticket import Ticket
 
@@ -61,7 +62,7 @@ class Placement:
         self.quota = len(self.seats) if quota is None else quota  # how many serve at most; further ones are spare
         self.in_service = 0
         self.tally = Tally()
-        self._queue: Queue | UrgentQueue = UrgentQueue() if urgent else Queue()
+        self._queue: Lines[Any] = UrgentQueue() if urgent else Queue()
         self._arrivals = 0
         self._live = 0  # tickets that have not ended
         self._ahead = 0  # tickets that some seat holds behind another

@@ -14,6 +14,8 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from .lines import Lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -27,17 +29,13 @@ def turn_of(ticket: Ticket) -> tuple[float, int]:
     return ticket.created - AGEING * ticket.terms.priority, ticket.number
 
 
-class Queue:
-    """Lines of tickets, by priority.
+class Queue(Lines["OrderedDict[int, Ticket]"]):
+    """By arrival. Invariant: each of `lines` is by arrival number, and always in its order."""
 
-    Invariants: each of `lines` is by arrival number, and always in its order; none is empty; `count` is how many tickets are in all.
-    """
-
-    __slots__ = ("count", "lines")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.lines: defaultdict[int, OrderedDict[int, Ticket]] = defaultdict(OrderedDict)
-        self.count = 0
+        super().__init__(defaultdict(OrderedDict))
 
     def __iter__(self) -> Iterator[Ticket]:
         return merge(*(line.values() for line in self.lines.values()), key=turn_of)
@@ -88,17 +86,6 @@ class Queue:
         self.count -= len(tickets)
         return tickets
 
-    def take_group(self, at_most: int) -> list[Ticket]:
-        """Remove the first, and those that may run together with it, wherever they stand. One that came back runs alone."""
-        first = self.first
-        assert first is not None
-        if first.returned or at_most == 1:
-            return self.take(1)
-        alike = (ticket for ticket in self if ticket.group is first.group and not ticket.returned)
-        tickets = list(islice(alike, at_most))
-        self._remove(tickets)
-        return tickets
-
     def insert(self, tickets: Iterable[Ticket]) -> None:
         """To the places that their numbers give them: some that waited elsewhere."""
         disordered: set[int] = set()
@@ -111,10 +98,6 @@ class Queue:
         for priority in disordered:
             self.lines[priority] = OrderedDict(sorted(self.lines[priority].items()))
 
-    def remove(self, ticket: Ticket) -> None:
-        """Its caller has left."""
-        self._remove([ticket])
-
     def put_back(self, ticket: Ticket) -> None:
         """To its old place: nearly always the very front. Of several, the youngest goes first, which keeps it so."""
         line = self.lines[ticket.terms.priority]
@@ -124,11 +107,6 @@ class Queue:
         self.count += 1
         if oldest < ticket.number:
             self.lines[ticket.terms.priority] = OrderedDict(sorted(line.items()))
-
-    def clear(self) -> None:
-        """The hub closes."""
-        self.lines.clear()
-        self.count = 0
 
     def _remove(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:

@@ -12,6 +12,7 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from .lines import Lines
 from .queue import AGEING
 
 if TYPE_CHECKING:
@@ -38,14 +39,13 @@ def _turn_of(entry: Entry) -> tuple[float, int]:
     return entry[0] - AGEING * entry[2].terms.priority, entry[1]
 
 
-class UrgentQueue:
-    """Lines of tickets, by priority. Invariants: each of `lines` is by due time and number; none is empty; `count` is how many there are."""
+class UrgentQueue(Lines["list[Entry]"]):
+    """By due time. Invariant: each of `lines` is by due time, and by number where that is the same."""
 
-    __slots__ = ("count", "lines")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.lines: dict[int, list[Entry]] = {}
-        self.count = 0
+        super().__init__({})
 
     def __iter__(self) -> Iterator[Ticket]:
         return (entry[2] for entry in merge(*self.lines.values(), key=_turn_of))
@@ -88,26 +88,6 @@ class UrgentQueue:
             tickets.append(ticket)
         self._remove(tickets)
         return tickets
-
-    def take_group(self, at_most: int) -> list[Ticket]:
-        """Remove the first, and those that may run together with it, wherever they stand. One that came back runs alone."""
-        first = self.first
-        assert first is not None
-        if first.returned or at_most == 1:
-            return self.take(1)
-        alike = (ticket for ticket in self if ticket.group is first.group and not ticket.returned)
-        tickets = list(islice(alike, at_most))
-        self._remove(tickets)
-        return tickets
-
-    def remove(self, ticket: Ticket) -> None:
-        """Its caller has left."""
-        self._remove([ticket])
-
-    def clear(self) -> None:
-        """The hub closes."""
-        self.lines.clear()
-        self.count = 0
 
     def _find(self, ticket: Ticket) -> int | None:
         line = self.lines.get(ticket.terms.priority, [])

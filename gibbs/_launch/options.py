@@ -40,11 +40,11 @@ def check_output(output: Any) -> None:
         )
 
 
-def check_keepalive(seconds: Any) -> None:
-    """Seconds between two signs of life, or None. Raises TypeError or ValueError."""
-    if seconds is None:
+def check_keepalive(seconds: Any, *, required: bool = False) -> None:
+    """Seconds between two signs of life, or None where none is required. Raises TypeError or ValueError."""
+    if seconds is None and not required:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"keepalive must be a number of seconds or None, not {seconds!r}")
+        raise TypeError(f"keepalive must be a number of seconds{'' if required else ' or None'}, not {seconds!r}")
     if not 0 < seconds < 1e6:
         raise ValueError(f"keepalive must be more than 0 seconds, and less than a million, not {seconds!r}")

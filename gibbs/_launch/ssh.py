@@ -97,9 +97,7 @@ class SSHLauncher(Launcher):
         check_env(self.env)
         check_output(self.output)
         object.__setattr__(self, "devices", check_devices(self.devices))
-        if self.keepalive is None:
-            raise TypeError("keepalive must be a number of seconds, not None")
-        check_keepalive(self.keepalive)
+        check_keepalive(self.keepalive, required=True)
 
     @property
     def traits(self) -> Traits:

@@ -43,7 +43,7 @@ class Clock:
         """Take back what waits behind a long call, and let go of large payloads, until the hub closes. Sleeps if there are none."""
         crew, dispatcher = self._crew, self._crew.dispatcher
         with anyio.CancelScope(shield=True):
-            while crew.closed not in ("closed", "failed"):
+            while not crew.is_over:
                 await self._sent_something.wait()
                 while dispatcher.wants_ticks and not dispatcher.closed:
                     await anyio.sleep(_TICK)
@@ -57,7 +57,7 @@ class Clock:
         """Send what has waited for company for long enough, refuse what no worker took in time. Sleeps while nothing waits so."""
         crew, dispatcher = self._crew, self._crew.dispatcher
         with anyio.CancelScope(shield=True):
-            while crew.closed not in ("closed", "failed"):
+            while not crew.is_over:
                 with anyio.CancelScope(deadline=min(dispatcher.ripe_at, dispatcher.expires_at)):
                     await self.waits.wait()
                 now = anyio.current_time()

@@ -105,7 +105,7 @@ class Crew:
 
     def fill(self, supervisor: Supervisor) -> None:
         """Begin to fill one seat; not where the hub has closed meanwhile."""
-        if self.closed in ("closed", "failed"):
+        if self.is_over:
             supervisor.close(anyio.current_time())
         self.spawn(supervisor.run, f"seat {supervisor.seat.index}")
 
@@ -165,7 +165,7 @@ class Crew:
             self._failed_to_open.append(problem)
             self.news.announce()
             await self._until_open()
-        if self.closed in ("closed", "failed"):  # a hub that drains goes on: it owes answers
+        if self.is_over:  # a hub that drains goes on: it owes answers
             return math.inf
         logger.warning("%s", problem)
         if isinstance(problem.__cause__, LaunchRefused):
@@ -285,6 +285,11 @@ class Crew:
         return error
 
     # ---- what can be seen
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is served any more; a hub that drains still owes answers."""
+        return self.closed in ("closed", "failed")
 
     @property
     def serving(self) -> int:

@@ -10,6 +10,7 @@ import logging
 import math
 import random
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import anyio
 
@@ -34,7 +35,7 @@ class Recycler:
     def __init__(self, crew: Crew, recycle: Recycle) -> None:
         self._crew = crew
         self._recycle = recycle
-        self._chances: dict[Worker, float] = {}
+        self._chances: WeakKeyDictionary[Worker, float] = WeakKeyDictionary()
 
     async def run(self) -> None:
         """Replace one after the other, until the hub closes. A task of the hub's own."""
@@ -70,7 +71,6 @@ class Recycler:
         if supervisor.seat.lease is not None and not recycle.surge:
             return  # nobody knows how long it will be held
         rss = self._memory_of(supervisor)
-        self._chances = {one: chance for one, chance in self._chances.items() if one.over is None}
         chance = self._chances.setdefault(worker, random.random())
         requests = supervisor.seat.last_link_id - supervisor.first_link_id
         age = anyio.current_time() - supervisor.served_since

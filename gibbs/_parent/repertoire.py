@@ -26,7 +26,6 @@ class Repertoire:
         self._options = options
         self._dispatcher = dispatcher
         self._hooks_told = False
-        self._batched: dict[str, tuple[Any, ...]] = {}  # most at once and patience of each of them
 
     def learn(self, about: dict[str, Any]) -> None:
         """A worker is ready, and says so of its model."""
@@ -40,17 +39,22 @@ class Repertoire:
 
     def misfit(self, about: dict[str, Any]) -> str | None:
         """Why requests cannot be served by such a model and by those before it at a time, in words; None: they can."""
-        batched = {"" if name == "__call__" else name: tuple(told) for name, told in about.get("batched", {}).items()}
-        if batched == self._batched:
+        batched = _by_name(about.get("batched", {}))
+        before = {name: (group.most, group.patience) for name, group in self.groups.items()}
+        if batched == before:
             return None
         return (
             f"the model's methods that run many requests in one call are {sorted(batched) or 'none'}, with other sizes or waits than those "
-            f"of the model before, {sorted(self._batched) or 'none'}: while both serve a request could go to either"
+            f"of the model before, {sorted(before) or 'none'}: while both serve a request could go to either"
         )
 
     def meet_batched(self, batched: dict[str, tuple[int, float]]) -> None:
         """Requests for these methods run together: so many at most, the first of which waits for others for so many seconds."""
-        for name, told in batched.items():
-            self._batched["" if name == "__call__" else name] = tuple(told)
-            self.groups.setdefault("" if name == "__call__" else name, Group(*told))  # in a known one some may wait
+        for name, told in _by_name(batched).items():
+            self.groups.setdefault(name, Group(*told))  # in a known one some may wait
         self._dispatcher.groups = tuple(group for group in self.groups.values() if group.patience)
+
+
+def _by_name(batched: dict[str, Any]) -> dict[str, tuple[int, float]]:
+    """What a worker tells of such methods, by the names that requests have."""
+    return {"" if name == "__call__" else name: tuple(told) for name, told in batched.items()}

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .._core.elastic import Elastic
     from .crew import Crew
 
-_OVER = ("closed", "failed")
 logger = logging.getLogger("gibbs")
 
 
@@ -34,10 +33,10 @@ class Scaler:
         """Until the hub closes; one that drains still owes answers. A task of the hub's own."""
         crew = self._crew
         with anyio.CancelScope(shield=True):
-            while crew.closed not in _OVER:
+            while not crew.is_over:
                 with anyio.CancelScope(deadline=self._size.next_at):
                     await self.something_waits.wait()
-                if crew.closed not in _OVER:
+                if not crew.is_over:
                     self._look()
 
     def _look(self) -> None:

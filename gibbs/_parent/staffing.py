@@ -82,7 +82,7 @@ class Staffing:
 
     def _settle(self) -> None:
         """Nobody is replaced any more: as many are present as are wanted, whatever was wanted while there was one more, or one less."""
-        if self._crew.closed not in ("closed", "failed"):
+        if not self._crew.is_over:
             self.resize(self.wanted)
 
     def dismiss(self, seat: Seat) -> None:
@@ -130,7 +130,7 @@ class Staffing:
                 while seat.state is not SeatState.RETIRED and crew.supervisors[seat.index] is old:
                     await crew.news.wait()
                 new = self.add(recipe, like=old).seat
-                while new.state not in _WITH_A_MODEL and not new.dismissed and crew.closed not in ("closed", "failed"):
+                while new.state not in _WITH_A_MODEL and not new.dismissed and not crew.is_over:
                     await crew.news.wait()
             finally:
                 self._settle()
@@ -206,13 +206,13 @@ class Staffing:
     async def _build(self, recipe: bytes, like: Supervisor | None = None) -> Supervisor:
         """One more, that has a model. Raises WorkerStartFailed or HubClosed."""
         crew = self._crew
-        if crew.closed in ("closed", "failed"):
+        if crew.is_over:
             raise crew.refusal()
         new = self.add(recipe, on_trial=True, like=like)
         while new.seat.state not in _WITH_A_MODEL:
             if new.problem is not None:
                 raise new.problem
-            if crew.closed in ("closed", "failed"):
+            if crew.is_over:
                 raise crew.refusal()
             if new.seat.dismissed:  # the hub became smaller meanwhile, and this one was too many
                 new = self.add(recipe, on_trial=True, like=like)

@@ -110,9 +110,7 @@ class RayLauncher:
             raise TypeError(f"host must be an address, not {host!r}")
         object.__setattr__(self, "port", _checked_ports(self.port))
         _check_encrypt(self.encrypt)
-        if self.keepalive is None:
-            raise TypeError("keepalive must be a number of seconds, not None")
-        check_keepalive(self.keepalive)
+        check_keepalive(self.keepalive, required=True)
 
     @property
     def traits(self) -> Traits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sabotage.parts import CORE, DESK, DISPATCH, PLACEMENT, QUEUE, SEAT, SERVICE, WORKER, Edit, Sabotage
+from tests.sabotage.parts import CORE, DESK, DISPATCH, LINES, PLACEMENT, SEAT, SERVICE, WORKER, Edit, Sabotage
 
 STREAM = "gibbs/_worker/stream.py"
 READER = "gibbs/_stream.py"
@@ -107,7 +107,7 @@ OF_VERBS = (
     Sabotage(
         "send a batch again together",
         "one poisonous item takes all that were in its batch with it, twice",
-        (Edit(QUEUE, "if first.returned or at_most == 1:", "if at_most == 1:"),),
+        (Edit(LINES, "if first.returned or at_most == 1:", "if at_most == 1:"),),
         (CORE + "test_of_a_batch_whose_worker_dies_what_had_not_begun_runs_alone",),
     ),
     Sabotage(
