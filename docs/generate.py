@@ -117,6 +117,16 @@ def guarantees() -> str:
             "after `WorkerCrashed` it does not run any more",
             lambda traits: "yes" if traits.kill_is_certain else "if `may_still_run` is False",
         ),
+        (
+            "what was sent ahead to a worker that dies, and had not begun, goes to another one",
+            lambda traits: (
+                "no: it may have run, says its `WorkerCrashed`"
+                if not traits.last_words
+                else "yes"
+                if traits.kill_is_certain
+                else "if `may_still_run` is False"
+            ),
+        ),
         ("a cancelled caller goes on at once", lambda _: "yes"),
         (
             "a running call is interrupted, and its worker kept",

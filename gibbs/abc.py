@@ -42,6 +42,8 @@ class Traits:
         silent_loss_within: seconds in which a host that says nothing any more is noticed; 0.0 where there is none between, None if nobody
             can promise a number.
         listens: a port is open on this machine as long as the hub is.
+        last_words: what a worker has written before it ended is read in any case, or the stream is seen to be cut. Then it is known, also
+            without shared memory, what had been sent ahead to it and was not begun.
     """
 
     same_host: bool
@@ -50,6 +52,7 @@ class Traits:
     exit_status: Literal["full", "code", "none"] = "full"
     silent_loss_within: float | None = 0.0
     listens: bool = False
+    last_words: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

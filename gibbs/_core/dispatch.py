@@ -4,8 +4,8 @@ No await, no clock, no I/O: each verb changes tickets and seats in one go and *r
 out, so whoever called it does. Each verb that leaves a seat alive ends in `_changed(seat)`, the one place that decides what
 follows from it; a room that is freed and offered to nobody is thereby impossible. Who gets which seat is `placement`'s.
 
-What a seat was sent ahead and has not begun can be taken back at once, by a `Recall` that is answered with `given_back`: when a call
-takes long, or when somebody leaves whose request is among them.
+What a seat was sent ahead and has not begun can be taken back, by a `Recall` that is answered with `given_back`: when a call takes long, or
+when somebody leaves whose request is among them. Where there is no page the answer comes later, as a word of the worker's.
 
 Invariants, checked by a state machine after every verb: each live ticket is in exactly one place: the queue, a group, the
 line of a lease, aside, or one seat's `held`; nothing is assigned to a seat that is not SERVING, that holds its `window` or that has
@@ -71,7 +71,7 @@ class Dispatcher(Placement):
         return self.sends_ahead or any(
             len(ticket.payload) > LARGE and not ticket.terms.retries
             for seat in self.seats
-            if seat.shows_begun
+            if seat.has_page
             for ticket in seat.held.values()
         )
 
@@ -408,14 +408,16 @@ class Dispatcher(Placement):
         for seat in self.seats:
             if seat.state is _SERVING and not seat.in_service and self.in_service < self.quota:
                 orders += self._changed(seat)
-        while self.in_service < self.quota and not self.closed and (spares := self._spares):
+        while self.in_service < self.quota and (spares := self._spares):
             spares[0].move(SeatMove.ENLIST)
             orders += self._changed(spares[0])
         return orders
 
     @property
     def _spares(self) -> list[Seat]:
-        """Those that could serve, and are not needed."""
+        """Those that could serve, and are not needed; of a hub that closes none is called any more."""
+        if self.closed:
+            return []
         return [seat for seat in self.seats if seat.state is SeatState.SPARE and not seat.dismissed]
 
     def _enter_or_leave(self, seat: Seat) -> list[Order]:

@@ -35,7 +35,7 @@ class Interrupt(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """Take back what the seat's worker has not begun, and say so by `given_back`."""
+    """Take back what the seat's worker has not begun, and say so by `given_back`: at once, or when the worker has said what that is."""
 
     seat: Seat
 

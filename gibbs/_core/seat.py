@@ -95,6 +95,7 @@ class Seat:
     __slots__ = (
         "begun",
         "dismissed",
+        "has_page",
         "held",
         "in_service",
         "incarnation",
@@ -106,7 +107,6 @@ class Seat:
         "recalled",
         "seen_at_its_head",
         "service_time",
-        "shows_begun",
         "state",
         "target",
         "together",
@@ -129,7 +129,9 @@ class Seat:
         self.service_time = pace.UNKNOWN  # seconds that this worker takes for a request, as far as is known
         self.together = False
         self.window = 1  # how many requests it may hold at once
-        self.shows_begun = True  # whether there is a page on which its worker tells
+        self.has_page = (
+            True  # whether it shows on one what its worker has begun; else the stream is the only way to that
+        )
         self.begun = 0  # the last link id that its worker has begun, as far as the hub has seen
         self.recalled: set[int] = set()
         self.seen_at_its_head = 0  # link id that was there at the last tick
@@ -157,7 +159,7 @@ class Seat:
     @property
     def is_due(self) -> bool:
         """Whether its only request will be answered in no time."""
-        return len(self.held) == 1 and self.service_time < pace.DUE_SOON
+        return len(self.held) == 1 and self.service_time < pace.DUE_SOON and self.has_page
 
     def cleaning_of(self, ticket: Ticket) -> str:
         """What happens to the running call when its callers have left: `how` of an Interrupt, or "finish"."""

@@ -29,8 +29,8 @@ class CommandLauncher(Launcher):
     that the model imports, must be installed where the worker runs, in the same version, with the same version of Python; what lives in a
     script, a notebook or a function travels with the hub. Both ends trust what the command says it has reached.
 
-    What is lost against a worker on this machine: arrays travel in the stream; calls are not sent ahead; and where the command itself
-    ends, nobody can say whether the worker still runs (`WorkerCrashed.may_still_run`), though a worker ends itself as soon as its stream
+    What is lost against a worker on this machine: arrays travel in the stream; what it was sent ahead is lost with it when it dies; and where the
+    command itself ends, nobody can say whether the worker still runs (`WorkerCrashed.may_still_run`), though a worker ends itself as soon as its stream
     does. See docs/cluster.md.
 
     Args:

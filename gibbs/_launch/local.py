@@ -69,7 +69,7 @@ class LocalLauncher(Launcher):
     @property
     def traits(self) -> Traits:
         """What its workers can promise."""
-        return Traits(same_host=True, kill_is_certain=True)
+        return Traits(same_host=True, kill_is_certain=True, last_words=True)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[LocalSession]:

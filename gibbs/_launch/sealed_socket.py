@@ -10,29 +10,49 @@ import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from .._wire.seal import Seal
 
 
 class TellingSocket(socket.socket):
     """A connection that tells whether the other end has closed it: where a process ends, its kernel does.
 
-    Invariant: `closed_there` is None until it is over; False where this end gave up, which says nothing of the other.
+    The kernel tells of a failure once, to whoever reads or writes next, and then of an end as if all had come; here there is none then.
+
+    Invariants: `closed_there` is None until it is over; False where this end gave up, which says nothing of the other. `_cut` is set with
+    the first failure.
     """
 
     closed_there: bool | None = None
+    _cut = False
+
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
+        """As ever."""
+        try:
+            return super().send(data, flags)
+        except (BlockingIOError, InterruptedError):
+            raise
+        except OSError:
+            self._cut = True
+            raise
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As ever."""
+        """As ever; after a failure what had come before it, and then no end but ConnectionResetError."""
         try:
             data = super().recv(size, flags)
         except (BlockingIOError, InterruptedError):
             raise
         except OSError as error:
+            self._cut = True
             if self.closed_there is None:
                 self.closed_there = isinstance(error, ConnectionResetError)
             raise
-        if not data and self.closed_there is None:
-            self.closed_there = True
+        if not data:
+            if self.closed_there is None:
+                self.closed_there = True
+            if self._cut:
+                raise ConnectionResetError
         return data
 
 

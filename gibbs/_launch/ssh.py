@@ -107,6 +107,7 @@ class SSHLauncher(Launcher):
             kill_is_certain=False,
             exit_status="code",
             silent_loss_within=SIGNS_MISSED * self.keepalive,
+            last_words=True,
         )
 
     def session(self) -> AbstractAsyncContextManager[CommandSession]:

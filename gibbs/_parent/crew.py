@@ -218,7 +218,9 @@ class Crew:
                 worker.clean_up(order)
             else:
                 assert isinstance(order, Recall)
-                orders += self.dispatcher.given_back(order.seat, worker.recall())
+                given_back = worker.recall()
+                if given_back is not None:
+                    orders += self.dispatcher.given_back(order.seat, given_back)
                 self.clock.waits.ring()
 
     def ask(self, ticket: Ticket, question: Callable[[float], None]) -> None:

@@ -57,6 +57,13 @@ def open_items(body: bytes) -> list[tuple[int, bytes]]:
         raise Violation(f"its items are none: {error}") from error
 
 
+def open_number(body: bytes) -> int:
+    """A link id, or nanoseconds. Raises Violation."""
+    if len(body) != SIZE:
+        raise Violation(f"a number has {SIZE} bytes, not {len(body)}")
+    return int.from_bytes(body, "little")
+
+
 def in_words(error: FrameError | Violation) -> str:
     """Why a worker that wrote this is not listened to any more."""
     return f"it wrote what is no message of the protocol: {error}"

@@ -63,6 +63,7 @@ class Link:
         self._readable: Readable | None = None  # once somebody listens
         self._corked = False  # whether what is sent leaves together, a little later
         self._unoffered = 0  # requests that were sent, which the worker may not begin yet
+        self.told_pace = UNKNOWN  # what the worker has said in the stream of how long it takes
         self.pieces_taken = 0  # of what did not leave at once: it grows as long as the worker takes what it is sent
 
     @property
@@ -233,8 +234,8 @@ class Link:
             raise self._reader.broken
         return self._reader.feed(await self._stream.receive(_LARGE))
 
-    async def drain(self, take: Callable[[int, int, bytes], None]) -> None:
-        """Hand over what a dead worker had said last: all messages that are still in the stream.
+    async def drain(self, take: Callable[[int, int, bytes], None]) -> bool:
+        """Hand over what a dead worker had said last, all that is still in the stream. Returns whether that came to its end, and was not cut.
 
         A forked grandchild can hold the stream open for ever, so silence ends it too. Of a socket nothing is waited for: what
         a dead worker said is here, and a wait could be over only because this loop stood still. Raises what `take` raises,
@@ -244,37 +245,41 @@ class Link:
         for message in heard:
             take(*message)
         if self._socket is not None:
-            self._drain_socket(take)
-            return
+            return self._drain_socket(take)
         while True:
             with anyio.move_on_after(_SILENCE):
                 try:
                     messages = await self._receive()
-                except GONE:
-                    return
+                except GONE as error:
+                    return isinstance(error, anyio.EndOfStream)
                 for message in messages:
                     take(*message)
                 continue
-            return
+            return False
 
-    def _drain_socket(self, take: Callable[[int, int, bytes], None]) -> None:
+    def _drain_socket(self, take: Callable[[int, int, bytes], None]) -> bool:
         assert self._socket is not None
         if self._reader.broken is not None:
             raise self._reader.broken
         for _ in range(_MOST_PIECES_LEFT):
             try:
                 data = self._socket.recv(_LARGE)
-            except OSError:  # nothing there
-                return
+            except (
+                ConnectionResetError
+            ):  # of a socket pair: what was written last was not read there; all that came is here
+                continue
+            except OSError:
+                return False
             if not data:
-                return
+                return True
             for message in self._reader.feed(data):
                 take(*message)
+        return False
 
     @property
     def service_time(self) -> float:
         """Seconds that the worker takes for a request, as it says; infinity if nobody knows."""
-        return UNKNOWN if self._side is None else self._side.service_time()
+        return self.told_pace if self._side is None else self._side.service_time()
 
     def begun(self) -> int | None:
         """The last request that the worker began; None if there is no evidence."""

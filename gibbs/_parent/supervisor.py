@@ -162,6 +162,7 @@ class Supervisor:
             cancel_grace=crew.options.cancel_grace,
             max_message=crew.options.max_message,
             trusted=crew.options.results is None,
+            has_last_words=self.post.traits.last_words,
             lends=self.post.lends,
             cleanups=crew.cleanups,
         )
@@ -202,9 +203,8 @@ class Supervisor:
         self._crew.carry_out(dispatcher.condemn(self.seat))
         begun: int | None = 0
         certain = True
-        if worker is not None:  # a process that may still run may still begin what it holds: its page proves nothing
-            certain = worker.ending.certain
-            begun = worker.link.begun() if certain else None
+        if worker is not None:
+            certain, begun = worker.ending.certain, worker.begun()
             if certain:
                 worker.shelf.clear()
             else:  # it may still write into what it was lent

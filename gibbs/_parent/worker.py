@@ -27,12 +27,15 @@ from .._wire.messages import (
     DEADLINE,
     FAILURE,
     FREED_ARGUMENTS,
+    GIVEN_BACK,
     ITEMS,
     LEAVE,
     LOG,
     OUTCOMES,
+    PACED,
     PING,
     READY,
+    RECALL,
     REPORT,
     SECONDS,
     SETUP,
@@ -41,7 +44,7 @@ from .._wire.messages import (
     UNFIT,
 )
 from .arena import Shelf
-from .hearsay import in_words, open_items, open_welcome
+from .hearsay import in_words, open_items, open_number, open_welcome
 from .insist import insist
 from .link import GONE
 from .own import own
@@ -82,7 +85,8 @@ class Worker:
     """A launched process in its seat.
 
     Invariants: `over` is set once, with the first reason why this worker must go; `_unwanted` is the order of the seat's
-    current INTERRUPTING, or None; `left` means that LEAVE was said and nothing is sent afterwards.
+    current INTERRUPTING, or None; `left` means that LEAVE was said and nothing is sent afterwards. `_asked_back` is how often a
+    worker without a side channel was asked what it gives back, and has not said it; it was asked about all up to `_recalled`.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Worker:
         cancel_grace: float,
         max_message: float,
         trusted: bool,
+        has_last_words: bool,
         lends: bool,
         cleanups: Cleanups,
     ) -> None:
@@ -105,6 +110,8 @@ class Worker:
         self.link = link
         self.shelf = Shelf(process if trusted else None, max_message, lends=lends)
         self._trusted = trusted
+        self._has_last_words = has_last_words
+        self._heard_out = False  # whether all that it has ever said was heard
         self.welcome: tuple[int, Any] | None = None  # READY or UNFIT, with what it says
         self.over: Over | None = None
         self.ending = Ending(how="unknown", certain=False)  # until it is known
@@ -113,7 +120,7 @@ class Worker:
         self.left = False
         self.deadline = math.inf  # of the hub's closing; finite once it closes
         self._seat = seat
-        seat.shows_begun = not self.link.in_band
+        seat.has_page = not self.link.in_band
         self._dispatcher = dispatcher
         self._carry_out = carry_out
         self._ask = ask
@@ -121,6 +128,8 @@ class Worker:
         self._cancel_grace = cancel_grace
         self._cleanups = cleanups
         self._unwanted: Interrupt | None = None
+        self._asked_back = 0
+        self._recalled = seat.last_link_id
         self._alarm = PatientAlarm()
 
     # ---- what others tell it, synchronously
@@ -135,8 +144,14 @@ class Worker:
         """Let it send so many more items of a stream."""
         self.link.send(CREDIT, order.link_id, order.items.to_bytes(SIZE, "little"))
 
-    def recall(self) -> list[int]:
-        """Have back what the worker has not begun, whatever it says of its claims. Returns the link ids."""
+    def recall(self) -> list[int] | None:
+        """Have back what the worker has not begun, whatever it says of its claims. Returns the link ids; None: it is asked, and will say."""
+        if self.link.in_band:
+            if self._recalled < self._seat.last_link_id:  # else it has said it, or is about to
+                self._recalled = self._seat.last_link_id
+                self._asked_back += 1
+                self.link.send(RECALL)
+            return None
         begun = max(self._seat.begun, self.link.begun() or 0)
         waiting = [link_id for link_id in self._seat.held if link_id > begun]
         return waiting[len(waiting) - self.link.take_back(len(waiting)) :]
@@ -221,7 +236,10 @@ class Worker:
                 grace_ends = now + grace
                 has_left = self.link.flushed  # what leaves from now on is interrupts, where they go in band
             begun = self.link.begun()
-            if (how == "kill" and (begun is None or begun >= link_id)) or now >= min(grace_ends, self.deadline):
+            runs = (
+                begun is None or begun >= link_id
+            ) and not self._asked_back  # else it might be killed with what waits behind
+            if (how == "kill" and runs) or now >= min(grace_ends, self.deadline):
                 self._end("cancel")
                 break
             if how == "interrupt" and (has_left or not self.link.in_band):
@@ -237,6 +255,17 @@ class Worker:
 
     def _count(self, ticket: Ticket, *, kept: bool) -> None:
         self._cleanups.count(self._seat, ticket, kept=kept, closing=self.deadline < math.inf)
+
+    def begun(self) -> int | None:
+        """Once it is buried: the last request that it may have begun; None: nobody knows."""
+        if not self.ending.certain:  # it may still run, and begin what it holds
+            return None
+        if not self.link.in_band:
+            return self.link.begun()
+        if not (self._has_last_words and self._heard_out):
+            return None
+        held = self._seat.held  # it answers each before it begins the next, and all that it has said was heard
+        return next(reversed(held) if self._seat.together else iter(held), 0)
 
     async def bury(self) -> None:
         """Kill what is left, reap it, hear its last words; `ending` then says how it ended."""
@@ -265,7 +294,7 @@ class Worker:
         # What follows a lie is not believed, whether it came in one piece with the lie or in the next.
         if self.over != "violation":
             try:
-                await self.link.drain(self._take)
+                self._heard_out = await self.link.drain(self._take)
             except (FrameError, Violation) as error:
                 self.violation = self.violation or in_words(error)
         await self.process.aclose()
@@ -311,8 +340,6 @@ class Worker:
 
     def _hear(self, messages: list[Message]) -> None:
         """What came in one piece."""
-        if (service_time := self.link.service_time) != self._seat.service_time:
-            self._carry_out(self._dispatcher.paced(self._seat, service_time))
         answers: list[tuple[int, Answer]] = []
         try:
             for kind, link_id, body in messages:
@@ -323,6 +350,8 @@ class Worker:
                     self._take(kind, link_id, body)
         finally:  # also when what came behind them is a lie
             if answers:
+                if (service_time := self.link.service_time) != self._seat.service_time:
+                    self._carry_out(self._dispatcher.paced(self._seat, service_time))
                 self._carry_out(self._dispatcher.answered_all(self._seat, answers))
 
     def _take(self, kind: int, link_id: int, body: bytes) -> None:
@@ -345,13 +374,18 @@ class Worker:
         if kind == REPORT:
             self._dispatcher.reported(self._seat, link_id, body)
             return
+        if kind == PACED:
+            self.link.told_pace = open_number(body) * 1e-9
+            return
         ticket = self._seat.held.get(link_id)
         if kind == ASKS:
             if ticket is None:
                 raise Violation(f"it asks about request {link_id}, which it does not hold")
             self._ask(ticket, partial(self._tell, link_id))
             return
-        if kind == SKIPPED:
+        if kind == GIVEN_BACK:
+            orders = self._give_back(open_number(body), link_id)
+        elif kind == SKIPPED:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
             orders = self._dispatcher.answered(self._seat, link_id, self.shelf.outcome(kind, link_id, body))
@@ -363,6 +397,13 @@ class Worker:
         self._carry_out(orders)
         if self.deadline < math.inf:
             self._alarm.ring()
+
+    def _give_back(self, begun: int, last: int) -> list[Order]:
+        if not self._asked_back:
+            raise Violation("it gave back what it was not asked for")
+        self._asked_back -= 1
+        self._alarm.ring()
+        return self._dispatcher.given_back(self._seat, [one for one in self._seat.held if begun < one <= last])
 
     def _tell(self, link_id: int, seconds: float) -> None:
         self.link.send(DEADLINE, link_id, SECONDS.pack(seconds))

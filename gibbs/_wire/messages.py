@@ -18,6 +18,7 @@ DEADLINE = 10  # so many SECONDS are left to the caller of that request: it foll
 CALL_OF_MANY = 12  # as CALL, of a caller who asks for many at once: its answer may wait a moment for the next ones
 TRACK = 11  # as CALL, whose caller wants to know how it is getting on
 PING = 13  # in band only: the hub lives, and can be reached; else the worker would end itself, see `silence` in SETUP
+RECALL = 14  # in band only: skip what has not begun of all that came before this; GIVEN_BACK tells what that is
 CLOSE = 8  # the reader of that stream is gone: close its generator where it yields
 FREED_RESULT = 5  # no view is left of what that request's result had in the worker's arena
 
@@ -35,11 +36,30 @@ ITEMS = (
 ASKS = 24  # how long will the caller of that request wait? DEADLINE tells
 REPORT = 25  # how far that request has come, which was a TRACK; the body is a payload
 LOG = 26  # a record of `logging`, made while that request ran; the body is a dict of plain data
+GIVEN_BACK = 27  # in band only: up to this request all will be skipped that is behind the one in the body, a little-endian number
+PACED = 28  # in band only: a request takes so many nanoseconds; a little-endian number
 
 TO_WORKER = frozenset(
-    {SETUP, CALL, CANCEL, LEAVE, STREAM, CREDIT, CLOSE, BATCH, DEADLINE, TRACK, CALL_OF_MANY, PING, FREED_RESULT}
+    {
+        SETUP,
+        CALL,
+        CANCEL,
+        LEAVE,
+        STREAM,
+        CREDIT,
+        CLOSE,
+        BATCH,
+        DEADLINE,
+        TRACK,
+        CALL_OF_MANY,
+        PING,
+        RECALL,
+        FREED_RESULT,
+    }
 )
-TO_HUB = frozenset({READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS, ASKS, REPORT, LOG})
+TO_HUB = frozenset(
+    {READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS, ASKS, REPORT, LOG, GIVEN_BACK, PACED}
+)
 
 REQUESTS = frozenset({CALL, STREAM, TRACK, CALL_OF_MANY})  # what a worker claims and begins
 TO_STREAM = frozenset({CREDIT, CLOSE})  # about one that it has begun, or that is over

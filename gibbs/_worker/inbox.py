@@ -12,7 +12,7 @@ from _queue import Empty, SimpleQueue
 from _thread import allocate_lock, get_ident
 from collections import deque
 
-from .._wire.messages import CANCEL, INTERRUPT, PING, TO_STREAM
+from .._wire.messages import CANCEL, GIVEN_BACK, INTERRUPT, PING, RECALL, REQUESTS, SIZE, TO_STREAM
 from .interrupt import SIGNAL
 from .lifeline import die_with_the_hub
 
@@ -64,10 +64,10 @@ class InBandInbox(_Line):
     """The inbox where the stream is all there is: the guard's thread reads and hands over.
 
     Invariant, under `_lock`: a request is either in the queue and not begun, or `begun`; so a cancel skips it or finds it
-    running, and is never lost between the two.
+    running, and is never lost between the two. The same of one that is recalled, and the hub hears of that before it is skipped.
     """
 
-    __slots__ = ("_channel", "_lock", "_main", "_page", "_queue", "_unwanted")
+    __slots__ = ("_channel", "_last", "_lock", "_main", "_page", "_queue", "_unwanted")
 
     def __init__(self, channel: Channel, page: Page) -> None:
         self._queue: SimpleQueue[Message] = SimpleQueue()
@@ -76,6 +76,7 @@ class InBandInbox(_Line):
         self._page = page
         self._lock = allocate_lock()
         self._main = get_ident()
+        self._last = 0  # the last request that came
         self._unwanted: set[int] = set()
 
     def _is_put_off(self, seconds: float) -> bool:
@@ -90,7 +91,11 @@ class InBandInbox(_Line):
         for kind, link_id, body in self._channel.read_piece():
             if kind == CANCEL:
                 self._cancel(link_id, interrupt=body == INTERRUPT)
+            elif kind == RECALL:
+                self._give_back()
             elif kind != PING:
+                if kind in REQUESTS:
+                    self._last = link_id
                 self._queue.put((kind, link_id, body))
 
     def begin(self, link_id: int) -> bool:
@@ -102,6 +107,12 @@ class InBandInbox(_Line):
             if not unwanted:
                 self._page.begun = link_id
             return not unwanted
+
+    def _give_back(self) -> None:
+        with self._lock:
+            begun = self._page.begun
+            self._unwanted.update(range(begun + 1, self._last + 1))
+            self._channel.send(GIVEN_BACK, self._last, begun.to_bytes(SIZE, "little"))
 
     def _cancel(self, link_id: int, *, interrupt: bool) -> None:
         with self._lock:

@@ -1,16 +1,18 @@
 """How long this worker takes for a request, as it tells the hub, which decides by it what to send ahead.
 
-Knows nanoseconds. One call that takes much longer than those before it is believed at once, since what was sent behind it
+Knows nanoseconds, and the two ways to tell. One call that takes much longer than those before it is believed at once, since what was sent behind it
 waits; many are needed to believe that calls have become short again.
 """
 
 from __future__ import annotations
 
+from .._wire.messages import PACED, SIZE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._wire.page import Page
+    from .channel import Channel
 
-_FINE = 16  # a change by less than one part of so many is not worth telling
 _LONG = 2_000_000  # nanoseconds: longer is not told apart, so that one slow call is not remembered for hundreds of quick ones
 
 
@@ -18,6 +20,8 @@ class Pace:
     """The estimate, and the page on which the hub reads it."""
 
     __slots__ = ("_page", "_told", "estimate")
+
+    fineness = 16  # a change by less than one part of so many is not worth telling: the hub looks at a seat again when it is told anew
 
     def __init__(self, page: Page) -> None:
         self._page = page
@@ -33,5 +37,24 @@ class Pace:
             self.estimate = nanoseconds or 1
         else:
             self.estimate = (7 * known + nanoseconds) // 8 or 1
-        if abs(self.estimate - self._told) * _FINE > self._told:  # the hub looks at a seat again when it is told anew
-            self._page.pace = self._told = self.estimate
+        if abs(self.estimate - self._told) * self.fineness > self._told:
+            self._told = self.estimate
+            self._tell()
+
+    def _tell(self) -> None:
+        self._page.pace = self.estimate
+
+
+class InBandPace(Pace):
+    """The same where the stream is all there is, and each word a message."""
+
+    __slots__ = ("_channel",)
+
+    fineness = 2
+
+    def __init__(self, page: Page, channel: Channel) -> None:
+        super().__init__(page)
+        self._channel = channel
+
+    def _tell(self) -> None:
+        self._channel.send(PACED, 0, self.estimate.to_bytes(SIZE, "little"))

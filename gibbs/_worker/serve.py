@@ -27,7 +27,7 @@ from .hooks import open_model
 from .inbox import DirectInbox, InBandInbox
 from .interrupt import Interrupter, disregard_sigterm
 from .logs import send_logs
-from .pace import Pace
+from .pace import InBandPace, Pace
 from .service import Service
 from .voice import Voice
 
@@ -81,7 +81,7 @@ def converse(
     shared = map_page(page) if page >= 0 else private_page()
     if page >= 0:
         os.close(page)
-    pace = Pace(shared)
+    pace = InBandPace(shared, channel) if setup["in_band"] else Pace(shared)
     interrupter = Interrupter(shared)
     interrupter.install()
     inbox: DirectInbox | InBandInbox

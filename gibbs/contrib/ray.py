@@ -121,6 +121,7 @@ class RayLauncher:
             exit_status="none",
             silent_loss_within=tcp.bound(self.keepalive),
             listens=True,
+            last_words=True,
         )
 
     def session(self) -> AbstractAsyncContextManager[LaunchSession]:

@@ -134,7 +134,7 @@ class InlineLauncher:
     @property
     def traits(self) -> Traits:
         """As those of processes: after its end a worker begins nothing and says nothing, whatever its thread still does."""
-        return Traits(same_host=True, kill_is_certain=True)
+        return Traits(same_host=True, kill_is_certain=True, last_words=True)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[_Session]:

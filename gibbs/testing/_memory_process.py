@@ -15,8 +15,19 @@ import anyio
 
 from gibbs import Ending
 
-from .._wire.frames import FrameReader
-from .._wire.messages import CANCEL, DEADLINE, INTERRUPT, SECONDS, TO_STREAM, TO_WORKER
+from .._wire.frames import FrameReader, encode
+from .._wire.messages import (
+    CANCEL,
+    DEADLINE,
+    GIVEN_BACK,
+    INTERRUPT,
+    PACED,
+    RECALL,
+    SECONDS,
+    SIZE,
+    TO_STREAM,
+    TO_WORKER,
+)
 from ._message import Message
 
 if TYPE_CHECKING:
@@ -49,18 +60,18 @@ class MemoryProcess:
         self.running: int = 0
         self.target: int = 0
         self.claims: int = 0
-        self.service_time: float = math.inf
+        self.service_time = self._told_pace = math.inf
         self.interrupts: int = 0
         self.kills: int = 0
         self.immortal = False
         self.hung: bool = False
         self.ending: Ending | None = None
-        self._hub_says = hub_says
-        self._ends = (hub_says, hub_hears)
-        self._hub_hears = hub_hears
+        self._hub_says, self._hub_hears = self._ends = hub_says, hub_hears
         self._reader = FrameReader(TO_WORKER)
         self._inbox: deque[Message] = deque()
         self._reads_on = False
+        self._writing = anyio.Lock(fast_acquire=True)
+        self._last = 0  # the last request that was read
         self._unwanted: set[int] = set()
         self._awaited_interrupts = 0
         self._news = anyio.Event()
@@ -237,8 +248,12 @@ class MemoryProcess:
             if message.kind == CANCEL:
                 self._cancel(message.link_id, interrupt=message.body == INTERRUPT)
                 continue
+            if message.kind == RECALL:
+                await self._give_back()
+                continue
             if message.is_call:
                 self.calls.append(message)
+                self._last = message.link_id
             self._inbox.append(message)
         self._tell()
 
@@ -250,11 +265,24 @@ class MemoryProcess:
             if interrupt:
                 self.strike()
 
+    async def _give_back(self) -> None:
+        """What was not begun, as the hub asks for it where there are no claims."""
+        self._unwanted.update(range(self.begun + 1, self._last + 1))
+        await self.say(encode(GIVEN_BACK, self._last, self.begun.to_bytes(SIZE, "little")))
+
+    def pace(self) -> bytes:
+        """What tells how long it takes, where there is no page, and the hub was not told yet."""
+        if not self._reads_on or self.service_time == self._told_pace:
+            return b""
+        self._told_pace = self.service_time
+        return encode(PACED, 0, round(self.service_time * 1e9).to_bytes(SIZE, "little"))
+
     async def say(self, data: bytes) -> None:
         """Write any bytes. A hub that is gone ends the worker."""
         await self._gate()
         try:
-            await self._hub_hears.send(data)
+            async with self._writing:
+                await self._hub_hears.send(data)
         except _GONE:
             self.die(signal=_SIGKILL)
             raise

@@ -75,7 +75,7 @@ class ScriptedLauncher:
     @property
     def traits(self) -> Traits:
         """As those of processes on this host."""
-        return Traits(same_host=True, kill_is_certain=True)
+        return Traits(same_host=True, kill_is_certain=True, last_words=True)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[_Session]:

@@ -253,7 +253,7 @@ class ScriptedWorker(MemoryProcess):
 
     async def _reply(self, kind: int, link_id: int, body: bytes) -> None:
         self.mark_over(link_id)
-        await self.say(encode(kind, link_id, body))
+        await self.say(self.pace() + encode(kind, link_id, body))
 
 
 async def serve(worker: ScriptedWorker) -> None:

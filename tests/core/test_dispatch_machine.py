@@ -83,8 +83,7 @@ class DispatcherMachine(AfterEachStep):
             if on_cancel is not None:
                 self.hub.launch(place)
                 self.hub.ready(place, on_cancel)
-                if not place.in_band:
-                    self.hub.paced(place, window)
+                self.hub.paced(place, window)
 
     # ---- a request
 
@@ -210,7 +209,7 @@ class DispatcherMachine(AfterEachStep):
     def paced(self, data, window):
         """Also of a worker that is not ready, or gone: the page says what it says."""
         place = data.draw(st.sampled_from(self.hub.places))
-        self.hub.paced(place, None if place.in_band else window)
+        self.hub.paced(place, window)
 
     @rule(count=st.integers(1, 2))
     def tick(self, count):

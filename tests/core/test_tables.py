@@ -167,7 +167,7 @@ def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
         "service_time": math.inf,
         "window": 1,
         "begun": 0,
-        "shows_begun": True,
+        "has_page": True,
         "recalled": set(),
         "seen_at_its_head": 0,
         "together": False,

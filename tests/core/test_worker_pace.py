@@ -1,11 +1,14 @@
 """How a worker measures itself: a long call is believed at once, short ones when there were many, and the page says it."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gibbs._wire.messages import PACED
 from gibbs._wire.page import private_page
-from gibbs._worker.pace import _FINE, _LONG, Pace
+from gibbs._worker.pace import _LONG, InBandPace, Pace
 
 durations = st.integers(0, 1 << 62)
 
@@ -79,7 +82,7 @@ def test_what_is_told_is_nearly_what_is_known_and_no_more_than_long(nanoseconds)
         pace.took(one)
         assert 1 <= pace.estimate <= _LONG
         assert page.pace > 0
-        assert abs(page.pace - pace.estimate) <= page.pace / _FINE
+        assert abs(page.pace - pace.estimate) <= page.pace / Pace.fineness
 
 
 @given(st.lists(durations), durations)
@@ -100,6 +103,22 @@ def test_a_change_that_changes_nothing_is_not_told():
     assert (pace.estimate, page.pace) == (8_500, 7)
     pace.took(8_500 + 8 * 1)
     assert (pace.estimate, page.pace) == (8_501, 8_501)
+
+
+@given(st.lists(durations, min_size=1))
+def test_in_band_it_is_told_in_messages_of_which_there_are_few(nanoseconds):
+    told = []
+
+    class Channel:
+        def send(self, kind, link_id, body):
+            assert (kind, link_id) == (PACED, 0)
+            told.append(int.from_bytes(body, "little"))
+
+    pace = InBandPace(private_page(), Channel())
+    for one in nanoseconds:
+        pace.took(one)
+        assert abs(told[-1] - pace.estimate) <= told[-1] / 2
+    assert all(abs(b - a) > a / 2 for a, b in pairwise(told))
 
 
 def test_the_other_words_of_the_page_are_left_alone():

@@ -21,6 +21,7 @@ import gibbs
 from gibbs._launch import reception as receptions
 from gibbs._launch.encryption import certified
 from gibbs._launch.reception import open_reception
+from gibbs._launch.sealed_socket import TellingSocket
 from gibbs._wire import payload, seal
 from gibbs._wire.frames import encode
 from gibbs._wire.greeting import MOST, Invitation, OfWorker
@@ -357,6 +358,25 @@ def deafen(connection):
     code = ctypes.create_string_buffer(drop_all)
     program = struct.pack("HL" if struct.calcsize("P") == 4 else "HxxxxxxQ", 1, ctypes.addressof(code))
     connection.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
+
+
+@pytest.mark.parametrize("first", ["read", "write"])
+def test_a_connection_that_was_reset_never_looks_as_if_all_had_come_whoever_was_told_of_it_first(first):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker = socket.create_connection(listener.getsockname())
+        hub = TellingSocket(fileno=listener.accept()[0].detach())
+    with hub:
+        hub.send(b"what it does not read")
+        worker.send(b"last words")
+        worker.close()
+        if first == "write":
+            with pytest.raises(ConnectionError):
+                while True:
+                    hub.send(b"more")
+        assert hub.recv(100) == b"last words"
+        for _ in range(3):
+            with pytest.raises(ConnectionResetError):
+                hub.recv(100)
 
 
 @pytest.mark.skipif(not LINUX, reason="there is no filter for a socket")

@@ -16,9 +16,9 @@ import pytest
 
 import gibbs
 from gibbs._core.dispatch import Dispatcher
-from gibbs._launch import watch_linux
 from gibbs._parent.link import Link
 from gibbs._wire.claims import create_claims
+from gibbs.testing import InBand
 from tests.end_to_end.callers import WATCHDOG, answer, until
 
 QUICK = 5e-6
@@ -104,7 +104,7 @@ def ran(tmp_path):
 @pytest.fixture
 def said_to_be_quick(monkeypatch):
     """Each worker is sent ahead from its first answer on, however slow this machine is."""
-    monkeypatch.setattr(watch_linux.Side, "service_time", lambda _: QUICK)
+    monkeypatch.setattr(Link, "service_time", property(lambda _: QUICK))
 
 
 @pytest.fixture
@@ -119,6 +119,11 @@ quickly = pytest.mark.usefixtures("said_to_be_quick")
 @pytest.fixture
 def opened(tmp_path):
     return partial(gibbs.open_hub, Recorded, tmp_path, name="recorded")
+
+
+@pytest.fixture
+def either_opened(opened, either_launcher):
+    return partial(opened, launcher=either_launcher)
 
 
 async def outcomes(hub, requests):
@@ -167,10 +172,8 @@ def slow_to_go_on(monkeypatch):
 
 
 @pytest.mark.slow
-async def test_thousands_of_tiny_calls_of_a_hundred_callers_are_answered_each_with_its_own(
-    opened, ran, either_launcher
-):
-    async with opened(workers=2, launcher=either_launcher) as hub:
+async def test_thousands_of_tiny_calls_of_a_hundred_callers_are_answered_each_with_its_own(either_opened, ran):
+    async with either_opened(workers=2) as hub:
 
         async def caller(first):
             for n in range(first, first + 30):
@@ -185,8 +188,8 @@ async def test_thousands_of_tiny_calls_of_a_hundred_callers_are_answered_each_wi
 
 @quickly
 @pytest.mark.slow
-async def test_where_a_few_of_many_tiny_calls_take_long_none_is_lost_and_none_runs_twice(opened, ran):
-    async with opened(workers=2) as hub:
+async def test_where_a_few_of_many_tiny_calls_take_long_none_is_lost_and_none_runs_twice(either_opened, ran):
+    async with either_opened(workers=2) as hub:
 
         async def caller(first):
             for n in range(first, first + 20):
@@ -221,6 +224,16 @@ async def test_what_a_worker_reads_it_may_begin_whoever_wrote_it_and_whatever_wa
 @quickly
 @pytest.mark.parametrize("how", ["waits", "waits_in_c"])
 async def test_no_tiny_call_waits_for_the_end_of_a_slow_one(opened, ran, start, how):
+    await no_tiny_call_waits(opened, ran, start, how)
+
+
+@quickly
+async def test_where_the_stream_is_all_there_is_none_waits_either(opened, ran, start):
+    """Unless C code holds the interpreter, which then cannot be asked for anything."""
+    await no_tiny_call_waits(partial(opened, launcher=InBand(gibbs.LocalLauncher())), ran, start, "waits")
+
+
+async def no_tiny_call_waits(opened, ran, start, how):
     async with opened(workers=2) as hub:
         await outcomes(hub, [(n,) for n in range(1000, 1010)])  # the workers are known to be quick
         slow = start(hub, 0, how)
@@ -242,8 +255,8 @@ async def test_no_tiny_call_waits_for_the_end_of_a_slow_one(opened, ran, start, 
 
 @quickly
 @pytest.mark.parametrize("how", ["waits", "waits_in_c"])
-async def test_a_slow_call_whose_worker_dies_is_the_only_one_that_is_lost(opened, ran, start, how):
-    async with opened(workers=2) as hub:
+async def test_a_slow_call_whose_worker_dies_is_the_only_one_that_is_lost(either_opened, ran, start, how):
+    async with either_opened(workers=2) as hub:
         await outcomes(hub, [(n,) for n in range(1000, 1010)])
         slow = start(hub, 0, how)
         pid = await ran.begins(0)
@@ -284,8 +297,8 @@ async def test_a_request_that_is_cancelled_while_it_is_sent_ahead_never_runs(ope
 
 
 @pytest.mark.usefixtures("said_to_be_quick", "nobody_ticks")
-async def test_when_the_running_call_is_interrupted_those_sent_ahead_run_once_in_their_order(opened, ran, start):
-    async with opened(workers=1) as hub:
+async def test_when_the_running_call_is_interrupted_those_sent_ahead_run_once_in_their_order(either_opened, ran, start):
+    async with either_opened(workers=1) as hub:
         await answer(hub, 1000)
         slow = start(hub, 0, "naps", 600)
         await ran.begins(0)
@@ -299,8 +312,8 @@ async def test_when_the_running_call_is_interrupted_those_sent_ahead_run_once_in
 
 
 @pytest.mark.usefixtures("said_to_be_quick", "nobody_ticks")
-async def test_when_the_hub_closes_what_was_sent_ahead_never_runs(opened, ran, start):
-    async with opened(workers=1) as hub:
+async def test_when_the_hub_closes_what_was_sent_ahead_never_runs(either_opened, ran, start):
+    async with either_opened(workers=1) as hub:
         await answer(hub, 1000)
         slow = start(hub, 0, "naps", 600)
         await ran.begins(0)
@@ -331,9 +344,9 @@ def judge(found, ran, *, killers=()):
 @quickly
 @pytest.mark.slow
 @pytest.mark.in_turn
-async def test_calls_that_kill_their_worker_under_load_cost_themselves_only(opened, ran):
+async def test_calls_that_kill_their_worker_under_load_cost_themselves_only(either_opened, ran):
     killers = {*range(7, 400, 20)}
-    async with opened(workers=3) as hub:
+    async with either_opened(workers=3) as hub:
         await outcomes(hub, [(n,) for n in range(1000, 1010)])
         found = await outcomes(hub, [(n, "dies") if n in killers else (n,) for n in range(400)])
         judge(found, ran, killers=killers)
@@ -345,10 +358,10 @@ async def test_calls_that_kill_their_worker_under_load_cost_themselves_only(open
 @quickly
 @pytest.mark.slow
 @pytest.mark.in_turn
-async def test_a_worker_that_is_killed_under_load_costs_at_most_what_it_had_begun(opened, ran):
+async def test_a_worker_that_is_killed_under_load_costs_at_most_what_it_had_begun(either_opened, ran):
     """One death at a time: of two, the second may hit who was given back by the first."""
     policy = gibbs.RestartPolicy(max_failures=math.inf)
-    async with opened(workers=2, restarts=policy) as hub:
+    async with either_opened(workers=2, restarts=policy) as hub:
         for round_ in range(10):
             await hub.wait_ready()
             first, last = 1000 * round_, 1000 * round_ + 300

@@ -25,8 +25,8 @@ AHEAD = (
         (
             Edit(
                 CREW,
-                "orders += self.dispatcher.given_back(order.seat, worker.recall())",
-                "worker.recall()",
+                "                if given_back is not None:\n",
+                "                if given_back is not None and False:\n",
             ),
         ),
         (
@@ -72,6 +72,37 @@ AHEAD = (
             REAL_AHEAD_OF_TURN + "test_no_tiny_call_waits_for_the_end_of_a_slow_one",
         ),
         timeout=15,
+    ),
+    Sabotage(
+        "give nothing back in the stream",
+        "tiny calls wait behind one of half a second, on a worker of another machine",
+        (Edit(INBOX, "                self._give_back()\n", "                pass\n"),),
+        (REAL_AHEAD_OF_TURN + "test_where_the_stream_is_all_there_is_none_waits_either",),
+        timeout=15,
+    ),
+    Sabotage(
+        "kill for a cancel without asking first",
+        "dozens of callers are told that their requests may have run, since another one has left",
+        (Edit(WORKER, " and not self._asked_back  #", "  #"),),
+        (AHEAD_OF_TURN + "test_a_worker_that_is_killed_for_a_cancel_is_asked_first_for_what_waits_behind",),
+    ),
+    Sabotage(
+        "take a cut stream for one that was heard to its end",
+        "what had begun on a worker whose answer was lost is run again by another",
+        (Edit(WORKER, "if not (self._has_last_words and self._heard_out):", "if not self._has_last_words:"),),
+        (AHEAD_OF_TURN + "test_where_nobody_can_tell_what_had_begun_all_that_it_held_may_have_run",),
+    ),
+    Sabotage(
+        "read the old pace of a worker that is being slow",
+        "to a worker that was just recalled for being slow the next tiny calls are sent ahead again",
+        (
+            Edit(
+                WORKER,
+                "            if answers:\n                if (service_time",
+                "            if True:\n                if (service_time",
+            ),
+        ),
+        (AHEAD_OF_TURN + "test_after_a_slow_call_a_worker_is_sent_ahead_as_soon_as_it_is_measured_again",),
     ),
     Sabotage(
         "count a give-back as a death",

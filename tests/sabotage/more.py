@@ -107,14 +107,24 @@ MORE = (
                 "                await worker.bury()\n",
                 "                self.page = worker.link.begun()\n                await worker.bury()\n",
             ),
-            Edit(SUPERVISOR, "begun = worker.link.begun() if", "begun = self.page if"),
+            Edit(
+                SUPERVISOR,
+                "certain, begun = worker.ending.certain, worker.begun()",
+                "certain, begun = worker.ending.certain, self.page",
+            ),
         ),
         (DEATHS + "test_a_request_that_begins_while_its_worker_is_being_killed_is_not_sent_again",),
     ),
     Sabotage(
         "take a page's word while the process may run",
         "a request runs twice: in a process that hangs in the kernel and comes back, and in the one that took its place",
-        (Edit(SUPERVISOR, " if certain else None", ""),),
+        (
+            Edit(
+                WORKER,
+                "        if not self.ending.certain:",
+                "        if self.link.in_band and not self.ending.certain:",
+            ),
+        ),
         (DEATHS + "test_a_request_that_an_unreaped_worker_may_still_begin_does_not_run_twice",),
     ),
     Sabotage(
@@ -138,7 +148,7 @@ MORE = (
     Sabotage(
         "do not hear the last words",
         "a worker that answered and died right after is said to have crashed with a request that it had done",
-        (Edit(WORKER, "await self.link.drain(self._take)", "pass"),),
+        (Edit(WORKER, "await self.link.drain(self._take)", "False"),),
         (
             DEATHS + "test_last_words_are_heard_to_their_end_in_however_small_pieces_they_come",
             STARTING + "test_why_there_is_no_model_is_told_although_the_end_of_the_process_is_seen_first",

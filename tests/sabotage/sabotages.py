@@ -289,7 +289,7 @@ TWENTY = (
         "wait for end-of-stream after an exit",
         "a model that forked a child and died leaves its caller waiting for ever, as in five of six peers",
         (
-            Edit(LINK, "            self._drain_socket(take)\n            return\n", "            pass\n"),
+            Edit(LINK, "            return self._drain_socket(take)\n", "            pass\n"),
             Edit(LINK, "with anyio.move_on_after(_SILENCE):", "with anyio.CancelScope():"),
         ),
         (

@@ -175,7 +175,7 @@ class Place:
     """What must be true of one seat."""
 
     seat: Seat
-    in_band: bool = False  # its workers have no page and no claims: nothing is sent ahead, nothing can be had back
+    in_band: bool = False  # its workers have no page: what has begun is not known before their death
     state: str = "vacant"
     dismissed: bool = False  # its worker is to go, and no other comes
     let_go: bool = False  # and that was ordered
@@ -224,7 +224,7 @@ class Place:
     @property
     def can_be_had_back(self) -> list[int]:
         """What this worker has neither begun nor claimed."""
-        return [] if self.in_band else [link_id for link_id in self.held if link_id > max(self.begun, self.claimed)]
+        return [link_id for link_id in self.held if link_id > max(self.begun, self.claimed)]
 
     @property
     def ahead(self) -> int:

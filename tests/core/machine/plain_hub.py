@@ -354,7 +354,6 @@ class PlainHub(Follower):
 
     def paced(self, place: Place, window: int | None) -> None:
         """The worker has said how long it takes: so long that it may be sent so many; None: that it does not know."""
-        assert window is None or not place.in_band
         place.service_time = UNKNOWN if window is None else seconds_for(window)
         place.window = window or 1
         self._follow(self.dispatcher.paced(place.seat, place.service_time))
@@ -512,7 +511,6 @@ class PlainHub(Follower):
 
         A page that was wiped tells nothing any more; what it had told before stands. One whose end is not certain may run on.
         """
-        page = page and not place.in_band
         assert place.state == "dying"
         self.hear(place, len(place.stream.unread))
         read = (0 if wiped else place.begun) if page else None
