@@ -17,6 +17,7 @@ from gibbs._core.dispatch import Dispatcher
 from gibbs._core.pace import WINDOW
 from gibbs._wire.frames import encode
 from gibbs._wire.messages import ANSWER, GIVEN_BACK, PACED, SIZE
+from gibbs.abc import Traits
 from gibbs.testing import ScriptedLauncher
 from tests.clocks import jumping_loops
 from tests.hub.swept import DEATHS, NEVER_GIVE_UP, Busy, Ledger, Outcome, Reaper, Sweeps, deliberate, ticking, until
@@ -314,6 +315,7 @@ async def test_after_a_slow_call_a_worker_is_sent_ahead_as_soon_as_it_is_measure
         slow = await begin(worker)
         worker.service_time = 0.3
         await taken_back(hub, worker)
+        assert seats(hub)[0].window == 1, "it has said something, and answered nothing"
         await answer(worker, slow)
         await skip_next(worker)
         await until(lambda: len(seats(hub)[0].held) == 1)
@@ -520,7 +522,11 @@ async def test_where_nobody_can_tell_what_had_begun_all_that_it_held_may_have_ru
 
 @pytest.mark.parametrize("side", [False])
 @pytest.mark.usefixtures("nobody_ticks")
-async def test_a_worker_that_is_killed_for_a_cancel_is_asked_first_for_what_waits_behind(ask, warm, launched):
+async def test_a_worker_that_is_killed_for_a_cancel_is_asked_first_for_what_waits_behind(
+    ask, warm, launched, monkeypatch
+):
+    """What it has said of that is enough, where the end of its stream proves nothing."""
+    monkeypatch.setattr(ScriptedLauncher, "traits", Traits(same_host=True, kill_is_certain=True))
     launcher = launched(quick)
     async with open_hub(launcher, on_cancel="kill") as hub, anyio.create_task_group() as tg:
         [worker] = await warm(hub, launcher, tg)
