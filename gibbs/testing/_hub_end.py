@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 from .._wire import payload, plain
 from .._wire.failure import load_failure
 from .._wire.frames import FrameReader, encode
-from .._wire.messages import ANSWER, CALL, CANCEL, FAILURE, INTERRUPT, READY, SETUP, SKIPPED, TO_HUB, UNFIT
+from .._wire.messages import ANSWER, CALL, CANCEL, FAILURE, INTERRUPT, PACED, READY, SETUP, SKIPPED, TO_HUB, UNFIT
 from .._wire.recipe import write_recipe
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ class HubEnd:
             await self.process.stream.send(encode(kind, link_id, body))
 
     async def hear(self) -> tuple[int, int, bytes]:
-        """The next message."""
+        """The next message, but for those of how long requests take."""
         while not self._inbox:
-            self._inbox += self._reader.feed(await self.process.stream.receive())
+            await self._read()
         return self._inbox.popleft()
+
+    async def _read(self) -> None:
+        messages = self._reader.feed(await self.process.stream.receive())
+        self._inbox += [message for message in messages if message[0] != PACED]
 
     async def hear_the_end(self) -> None:
         """Return when the stream has ended, whatever comes before."""
@@ -147,5 +151,5 @@ class HubEnd:
             else:
                 side.strike()
             with anyio.move_on_after(_AGAIN):
-                self._inbox += self._reader.feed(await self.process.stream.receive())
+                await self._read()
         return await self.is_skipped(link_id)
