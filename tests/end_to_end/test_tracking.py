@@ -218,13 +218,13 @@ class Fills:
 
 async def test_a_call_that_reports_all_the_time_is_interrupted_and_its_worker_kept(opened):
     async with opened(Reports) as hub:
-        for _ in range(10):
+        for _ in range(5):
             async with hub.method(Reports.reports_without_end).track() as job:
                 assert await anext(job.progress) == "still here"
         assert await hub.request() == 0
         assert len(hub.statistics().pids) == 1
         assert hub.statistics().restarts == 0
-        assert hub.statistics().interrupted == 10
+        assert hub.statistics().interrupted == 5
 
 
 async def test_a_model_that_swallows_its_interrupt_is_interrupted_once(opened):
