@@ -156,15 +156,20 @@ class Staffing:
 
     async def _reload(self, recipe: bytes, canary: bytes) -> None:
         """Raises WorkerStartFailed, when all are as they were again."""
+        crew = self._crew
         async with self._one_at_a_time:
-            before = self._crew.recipe  # here: another reload may have come to its end meanwhile
+            # Here: another reload may have come to its end meanwhile.
+            before, methods = crew.recipe, crew.repertoire.methods
             try:
                 await self._replace_all(recipe, canary)
             except WorkerStartFailed as problem:
+                crew.recipe, crew.repertoire.methods = before, methods  # also where nobody is left who was replaced
                 try:
                     await self._replace_all(before, before)
                 except WorkerStartFailed as again:
                     problem.add_note(f"nor could it be undone, so that workers of both kinds serve now: {again}")
+                    for supervisor in crew.supervisors:  # until those of the new one die: they are not started again
+                        supervisor.recipe = before
                 raise
             finally:
                 self._settle()
@@ -172,7 +177,7 @@ class Staffing:
     async def _replace_all(self, recipe: bytes, first: bytes) -> None:
         """Until none is left that was not made by the recipe; also of those that are added, or restarted, meanwhile."""
         crew = self._crew
-        if not self._present:  # nobody is there to be replaced: one is built to be tried, and goes again
+        if crew.recipe is not recipe and not self._present:  # one is built to be tried, and goes again
             new = (await self._build(first)).seat
             crew.recipe = recipe
             self._learn(new)

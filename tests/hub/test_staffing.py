@@ -377,6 +377,50 @@ async def test_a_reload_that_fails_at_a_later_worker_is_undone_and_nothing_is_dr
         assert seats(hub) == {"serving": 3}
 
 
+async def test_a_reload_that_fails_when_those_that_were_replaced_are_gone_is_undone_all_the_same(ask):
+    async def the_second_new_one_fails(worker):
+        if len(launcher.workers) <= 3:
+            await serve(worker)
+        else:
+            await anyio.sleep(30)
+            await (serve(worker) if len(launcher.workers) > 5 else worker.unfit(ValueError("out of memory")))
+
+    launcher = ScriptedLauncher(the_second_new_one_fails)
+    async with open_hub(launcher, 2) as hub, anyio.create_task_group() as tg:
+        reloading = await ask(tg, hub.reload, Louder)
+        await anyio.sleep(1)
+        await hub.resize(1)  # of the two that serve the new one goes, and who is to be tried
+        with pytest.raises(gibbs.ReloadFailed, match="out of memory"):
+            await reloading.outcome()
+        await hub.resize(2)
+        assert [await hub.request(n) for n in range(6)] == [*range(6)]
+        with pytest.raises(AttributeError, match="whisper"):
+            await hub.method("whisper").request()
+
+
+async def test_of_a_reload_that_cannot_be_undone_no_worker_is_started_again():
+    async def the_next_two_fail(worker):
+        await (worker.unfit(ValueError("out of memory")) if len(launcher.workers) in (4, 5) else serve(worker))
+
+    launcher = ScriptedLauncher(the_next_two_fail)
+    async with open_hub(launcher, 2) as hub:
+        with pytest.raises(gibbs.ReloadFailed) as caught:
+            await hub.reload(Louder)
+        assert "nor could it be undone" in caught.value.__cause__.__notes__[0]
+        async with anyio.create_task_group() as tg:
+            answers = []
+            for _ in range(2):
+                tg.start_soon(note, answers, hub.request, 1)
+        assert {*answers} == {1, 2}
+        launcher.workers[2].die(code=1)
+        await anyio.wait_all_tasks_blocked()
+        assert [await hub.request(n) for n in range(6)] == [*range(6)]
+
+
+async def note(answers, f, *args):
+    answers.append(await f(*args))
+
+
 async def test_a_second_reload_waits_for_the_first(ask):
     async with open_hub(ScriptedLauncher(serve), 2) as hub, anyio.create_task_group() as tg:
         first = await ask(tg, hub.reload, Louder, 2)
