@@ -58,7 +58,8 @@ def main() -> int:
 
 def show(report: Report, loop: str) -> None:
     plan, totals = report.plan, report.totals
-    print(f"{loop}, seed {plan.seed}: {report.seconds:.1f} s, {report.chapters} chapters, {plan.workers} workers")
+    print(f"{loop}, seed {plan.seed}: {report.seconds:.1f} s, {report.chapters} chapters")
+    print(f"{plan.workers} workers and {plan.spares} spare, {plan.recycle}")
     print(f"\nrequests: {totals['asked']}")
     for outcome in sorted(OUTCOMES):
         print(f"{totals[outcome]:10}  {outcome}")
@@ -68,7 +69,8 @@ def show(report: Report, loop: str) -> None:
         print(f"{count:10}  {settled or 'never taken in':15} {heard}")
     print(f"{sum(report.ledger.values()):10}  in all")
     details = {name.strip(): count for name, count in totals.items() if name.startswith(" ")}
-    for kind, counts in (("details", details), ("the hub's statistics", report.hub), ("chaos", report.chaos)):
+    told = {"details": details, "the hub's statistics": report.hub, "chaos": report.chaos, "changes": report.changes}
+    for kind, counts in told.items():
         print(f"\n{kind}:")
         for name, count in sorted(counts.items()):
             print(f"{count:10}  {name}")

@@ -101,7 +101,9 @@ class Callers:
                 self.heard("cancelled", task.n, detail="out of patience" if drawn.leaves_after is None else None)
                 raise
             except FloatingPointError as error:
-                self.heard("model error", task.n, detail=error.args)
+                n, model = error.args
+                self.heard("model error", task.n, detail=(n,))
+                record("by model", task.n, detail=model)
             except gibbs.HubClosed as error:
                 self.heard("refused", task.n, detail=error.reason)
             except gibbs.WorkerCrashed as error:
@@ -111,6 +113,7 @@ class Callers:
             else:
                 right = answers_rightly(task, answer)
                 self.heard("answer", task.n, detail=f(task.n) if right else repr(answer)[:60])
+                record("by model", task.n, detail=answer[1])
         self.half.when_sent.pop(task.n, None)
 
     def cut(self, scope: anyio.CancelScope, seconds: float) -> None:

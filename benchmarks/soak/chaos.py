@@ -30,6 +30,15 @@ MISCHIEF = [
 ]
 
 
+def what_it_does(target: Any) -> str:
+    """The worker of this supervisor, in words."""
+    if target.on_trial:
+        return "is tried"
+    if target.seat.dismissed:
+        return "is to go"
+    return {"starting": "starts", "spare": "stands by", "dying": "dies"}.get(target.seat.state, "serves")
+
+
 class Second:
     """The model of the hub beside the hub."""
 
@@ -74,18 +83,17 @@ class Chaos:
     # ---- the killer
 
     async def kills(self) -> None:
-        """Every worker that has a process is a target, also one that starts."""
+        """Every worker that has a process is a target: one that serves, stands by, starts, is to take another's place, or is on its way out."""
         while True:
             await anyio.sleep(self.kill_every * self.killer_dice.uniform(0.5, 1.5))
-            pids = self.hub.statistics().pids
-            seat = self.killer_dice.randrange(len(pids))
-            pid = pids[seat]
-            if pid is None:
-                self.counts["kill missed: no process in that seat"] += 1
+            targets = [one for one in self.hub._desk.crew.supervisors if one.pid is not None]
+            if not targets:
+                self.counts["kill missed: no process"] += 1
                 continue
-            is_ready = self.hub._desk.crew.dispatcher.seats[seat].state in ("serving", "interrupting")
-            if self.hit(pid, signal.SIGKILL):
-                self.counts["SIGKILL of a worker that serves" if is_ready else "SIGKILL of a worker that starts"] += 1
+            target = self.killer_dice.choice(targets)
+            what = what_it_does(target)
+            if self.hit(target.pid, signal.SIGKILL):
+                self.counts[f"SIGKILL of a worker that {what}"] += 1
 
     def hit(self, pid: int, number: signal.Signals) -> bool:
         """Send a signal, if this is a child of ours that was not reaped: then its pid is nobody else's."""

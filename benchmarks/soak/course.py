@@ -1,13 +1,14 @@
 """The course of a soak: chapters of load under fire, a rest after each, and an end in the middle of it.
 
 Each chapter is a history, judged in the rest after it and then forgotten, so that a soak of any length needs the memory of one
-chapter. In a rest nobody asks, no worker runs anything, and all seats serve. The last chapter has no rest: the hub is left
+chapter. In a rest nobody asks, no worker runs anything, and the hub is as large as at first. The last chapter has no rest: the hub is left
 while its callers wait and its workers run. Promises a verdict on every request, and figures that are counts.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import time
 import traceback
 from collections import Counter
@@ -20,6 +21,7 @@ import gibbs
 from benchmarks.soak.callers import Callers
 from benchmarks.soak.chaos import Chaos
 from benchmarks.soak.model import Model, drawn_start
+from benchmarks.soak.owner import Owner
 from gibbs.testing import InBand
 from tests.histories.history import OUTCOMES, History
 from tests.histories.judge import TALLY, Judge
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 NAME = "soak"
 REST = 120.0  # seconds in which a hub that is left in peace has filled its seats: a watchdog
 LAST = 2.0  # seconds of the chapter that ends with the hub's
+RECYCLED = ("recycled", "not recycled")
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,21 @@ class Plan:
     seed: int
     folder: Path  # for the worker's half, and the history of what went wrong
     workers: int = 4
+    spares: int = 1
     callers: int = 64
     kill_every: float = 0.3
     chapter_seconds: float = 15.0
     chapter_requests: int = 5_000
-    failing_starts: float = 0.2
+    failing_starts: float = 0.1
     in_band: bool = False  # without the side channel: no page, no signal from outside
+
+    @property
+    def recycle(self) -> gibbs.Recycle:
+        """Workers have little time between two kills, so their limits are narrow."""
+        dice = random.Random(f"{self.seed}: recycling")
+        return gibbs.Recycle(
+            max_requests=dice.choice([100, 300]), max_age=dice.choice([2, 4]), jitter=0.5, surge=dice.choice([0, 1])
+        )
 
 
 @dataclass
@@ -61,6 +73,7 @@ class Report:
     ledger: Counter[tuple[str, str]] = field(default_factory=Counter)  # settled by the hub as, heard as
     hub: Counter[str] = field(default_factory=Counter)  # what the hub's statistics say
     chaos: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)  # what became of its owner's, and of the hub's own
     problems: list[str] = field(default_factory=list)
     story: str = ""  # of the first chapter with a problem
     before: Figures | None = None  # before the hub was opened
@@ -118,7 +131,6 @@ class Course:
             "max_pending": math.inf,
             "close_timeout": 5.0,
             "close_slack": 20.0,  # a watchdog: the machine is busy with what the soak does to it
-            "seats_at_end": {"serving": plan.workers},
             "may_raise": set(),
         }
         self.history = History(facts, clock=monotonic)
@@ -131,42 +143,46 @@ class Course:
         launcher: Any = gibbs.LocalLauncher(output="discard")
         if plan.in_band:
             launcher = InBand(launcher)
+        args = (str(self.half.path), plan.seed, plan.workers + plan.spares, plan.failing_starts)
         until = time.monotonic() + plan.seconds
         async with anyio.create_task_group() as outside:
             async with gibbs.open_hub(
                 Model,
-                str(self.half.path),
-                plan.seed,
-                plan.workers,
-                plan.failing_starts,
+                *args,
+                0,
                 workers=plan.workers,
+                spares=plan.spares,
                 name=NAME,
                 launcher=launcher,
-                restarts=gibbs.RestartPolicy(max_failures=math.inf),
+                restarts=gibbs.RestartPolicy(max_failures=math.inf, recycle=plan.recycle),
             ) as self.hub:
                 callers = Callers(self.half, self.hub, seed=plan.seed, number=plan.callers)
                 chaos = Chaos(self.hub, launcher, self.half.harmed, seed=plan.seed, kill_every=plan.kill_every)
+                self.owner = Owner(self.history, self.hub, args, seed=plan.seed, workers=plan.workers)
                 self.report.totals, self.report.chaos = callers.totals, chaos.counts
+                self.report.changes = self.owner.counts
                 while True:
                     await self.chapter(callers, chaos, until - LAST)
                     if time.monotonic() > until - LAST or self.report.problems:
                         break
                 async with anyio.create_task_group() as fire:
                     fire.start_soon(chaos.run)
-                    outside.start_soon(callers.run, lambda: not callers.totals["refused"])
+                    goes_on = lambda: not callers.totals["refused"]  # noqa: E731
+                    outside.start_soon(callers.run, goes_on)
+                    outside.start_soon(self.owner.run, goes_on)
                     await anyio.sleep(LAST)
                     fire.cancel_scope.cancel()
                 self.history.record("leaving")
             self.history.record("closed")
         self.history.record("session over")
-        self.history.facts["seats_at_end"] = {"retired": plan.workers}
-        self.read(chaos)
+        self.read(chaos, {})
         self.count_starts()
 
     def count_starts(self) -> None:
         plan = self.plan
         starts = self.half.path.with_name(self.half.path.name + ".starts").stat().st_size
-        drawn = [drawn_start(plan.seed, number, plan.workers, plan.failing_starts) for number in range(1, starts + 1)]
+        sure = plan.workers + plan.spares
+        drawn = [drawn_start(plan.seed, number, sure, plan.failing_starts) for number in range(1, starts + 1)]
         self.report.chaos["starts of a model"] = starts
         self.report.chaos["starts that were drawn to fail"] = sum(map(bool, drawn))
 
@@ -175,29 +191,37 @@ class Course:
         plan = self.plan
         until = min(until, time.monotonic() + plan.chapter_seconds)
         most = callers.totals["asked"] + plan.chapter_requests
-        async with anyio.create_task_group() as fire:
-            fire.start_soon(chaos.run)
-            await callers.run(lambda: time.monotonic() < until and callers.totals["asked"] < most)
-            fire.cancel_scope.cancel()
-        chaos.mercy()
+        goes_on = lambda: time.monotonic() < until and callers.totals["asked"] < most  # noqa: E731
+        async with anyio.create_task_group() as changes:
+            changes.start_soon(self.owner.run, goes_on)
+            async with anyio.create_task_group() as fire:
+                fire.start_soon(chaos.run)
+                await callers.run(goes_on)
+                fire.cancel_scope.cancel()
+            chaos.mercy()  # before the last change is over, that a stopped worker may hold up
         with anyio.move_on_after(REST) as rest:
             while not self.is_at_rest():
                 await anyio.sleep(0.01)
         if rest.cancelled_caught:
             self.history.problems.append(f"after {REST} seconds of rest: {self.hub!r}")
-        self.read(chaos)
+        self.read(chaos, {"serving": plan.workers, "spare": plan.spares})
         if not self.report.problems:
             self.half.turn_the_page()
+            self.owner.may_answer(self.owner.models)
             self.report.rests.append(Figures.take())
 
     def is_at_rest(self) -> bool:
-        """Whether all seats serve and no worker has anything, not even a call that nobody waits for."""
-        seats = self.hub._desk.crew.dispatcher.seats
-        return all(seat.state == "serving" and not seat.held for seat in seats)
+        """Whether as many serve and stand by as should, and no other worker is there, nor anything that one has: no call that nobody waits for."""
+        crew = self.hub._desk.crew
+        states = Counter(seat.state for seat in crew.dispatcher.seats if not seat.held)
+        states["retired"] = 0
+        return crew.staffing.is_settled and +states == {"serving": self.plan.workers, "spare": self.plan.spares}
 
-    def read(self, chaos: Chaos) -> None:
-        """Let the judge read this chapter."""
+    def read(self, chaos: Chaos, seats_at_end: dict[str, int]) -> None:
+        """Let the judge read this chapter. Seats that are in no state of these are retired."""
         said = self.hub.statistics()
+        retired = len(said.pids) - sum(seats_at_end.values())
+        self.history.facts["seats_at_end"] = seats_at_end | ({"retired": retired} if retired else {})
         now = Counter({name: getattr(said, name) for name in (*TALLY, "restarts", "interrupted", "killed")})
         detail = {name: now[name] - self.seen[name] for name in TALLY}
         seats = {state: number for state, number in said.seats.items() if number}
@@ -210,6 +234,7 @@ class Course:
         problems = judge.problems() + chaos.problems
         self.report.ledger.update(judge.ledger())
         self.report.chapters += 1
+        self.report.changes.update(event.what for event in self.history.events if event.what in RECYCLED)
         if problems and not self.report.story:
             self.report.story = str(self.history)
         self.report.problems += problems

@@ -56,8 +56,11 @@ class Model:
 
     interruptible = True
 
-    def __init__(self, path: str, seed: int, sure: int, failing: float) -> None:
-        """The first `sure` starts succeed; of the later ones a part fails, drawn by seed and number of the start."""
+    def __init__(self, path: str, seed: int, sure: int, failing: float, model: int) -> None:
+        """The first `sure` starts succeed; of the later ones a part fails, drawn by seed and number of the start.
+
+        `model` is which of those that the hub was given this is: it comes with every answer.
+        """
         number = self._number_of_this_start(path + ".starts")
         how = drawn_start(seed, number, sure, failing)
         if how == "exits":
@@ -65,6 +68,7 @@ class Model:
         if how == "raises":
             raise StartFails(f"start {number}")
         self.half = WorkerHalf(path)
+        self.model = model
 
     @staticmethod
     def _number_of_this_start(path: str) -> int:
@@ -75,21 +79,21 @@ class Model:
         finally:
             os.close(fd)
 
-    def __call__(self, n: int, task: Task, blob: Any) -> tuple[int, Any]:
+    def __call__(self, n: int, task: Task, blob: Any) -> tuple[int, int, Any]:
         return self.half.execution(n, lambda: self.work(task, blob))
 
-    def work(self, task: Task, blob: Any) -> tuple[int, Any]:
+    def work(self, task: Task, blob: Any) -> tuple[int, int, Any]:
         if blob != task.blob():
             raise AssertionError(f"request {task.n} was given the argument of another")
         if task.seconds:
             time.sleep(task.seconds)
         if task.deed:
             self.misbehave(task)
-        return f(task.n), task.as_it_travels(blob)
+        return f(task.n), self.model, task.as_it_travels(blob)
 
     def misbehave(self, task: Task) -> None:
         if task.deed == "raises":
-            raise FloatingPointError(task.n)
+            raise FloatingPointError(task.n, self.model)
         with gibbs.uninterruptible():
             self.half.write("fault", task.n)
         if task.deed == "os._exit(0)":
@@ -98,6 +102,25 @@ class Model:
             ctypes.string_at(0)
         if task.deed == "garbage":
             os.write(the_stream(), b"?" * 64)
+
+
+class Broken(Model):
+    """One that cannot be built."""
+
+    def __init__(self, *_: object) -> None:
+        raise StartFails("always")
+
+
+class Refused(Exception):
+    """What the check of a model raises that is not to serve."""
+
+
+def is_what_it_should_be(model: Model) -> None:
+    assert model.work(Task(7, 0.0, 10), Task(7, 0.0, 10).blob())[0] == f(7)
+
+
+def refuses(model: Model) -> None:
+    raise Refused(f"model {model.model}")
 
 
 def the_stream() -> int:
@@ -112,4 +135,5 @@ def the_stream() -> int:
 
 
 def answers_rightly(task: Task, answer: Any) -> bool:
-    return bool(answer == (f(task.n), task.blob()))
+    number, _, blob = answer
+    return bool((number, blob) == (f(task.n), task.blob()))

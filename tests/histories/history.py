@@ -8,14 +8,17 @@ real processes with the machine's monotonic clock. What must be true of a histor
 | asked, cancels; then one of OUTCOMES | its caller |
 | accepted, sent, recalled (taken back before it began), returned (to the queue), settled | the hub |
 | begun, then one of SAID (before the hub can hear of it) | the worker |
+| by model (which of those that the hub was given answered) | its caller |
 
 | of a worker | who writes it |
 | --- | --- |
-| launched, ready, ordered, condemned, killed, ended (it is reaped) | the hub, or who plays the worker |
+| launched, ready, ordered, condemned, dismissed, killed, ended (it is reaped) | the hub, or who plays the worker |
+| recycled, not recycled (another one took its place, or was not to be had) | the hub |
 | fault | who does it harm, the worker itself included |
 
 | of the hub | moments |
 | --- | --- |
+| models (that may answer what is sent from then on) | who reloads it |
 | its life | entered, draining, drained, leaving, closing, failed, closed, session over, statistics, hub raised |
 """
 

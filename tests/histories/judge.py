@@ -55,6 +55,26 @@ class Judge(Reading):
                 if wanted and not any(entry[2] == wanted and entry[0] < index for entry in self.of_request[n]):
                     yield f"request {n} ended by {what}, which no worker gave"
 
+    def each_answer_is_of_a_model_that_served(self) -> Iterator[str]:
+        """When its worker was given the request: of a new one since its reload began, of those before until it was over."""
+        served: frozenset[int] = frozenset()
+        models: dict[int, frozenset[int]] = {}
+        for _, _, what, n, _, detail in self.events:
+            if what == "models":
+                served = detail
+            elif what == "sent":
+                models[n] = served
+            elif what == "by model" and detail not in models.get(n, ()):
+                yield f"request {n} was answered by model {detail}, and was sent when {sorted(models.get(n, ()))} served"
+
+    def no_worker_has_two_models(self) -> Iterator[str]:
+        models: dict[str, int] = {}
+        for n in self.of_request:
+            for _, _, _, _, _, model in self.find(n, {"by model"}):
+                for begun in self.find(n, {"begun"}):
+                    if models.setdefault(begun[4], model) != model:
+                        yield f"worker {begun[4]} answered by model {models[begun[4]]}, and request {n} by model {model}"
+
     def no_request_is_cancelled_by_nobody(self) -> Iterator[str]:
         for n, outcomes in self.outcomes.items():
             for outcome in outcomes:
@@ -224,11 +244,16 @@ class Judge(Reading):
                         yield f"worker {who} began request {n} after it had been reaped"
 
     def no_worker_dies_without_a_reason(self) -> Iterator[str]:
-        """A fault of its own or of who plays fate, its last call to be cut, or the hub's end. One that starts may fail by itself."""
+        """A fault of its own or of who plays fate, its last call to be cut, or the hub's end. One that starts may fail by itself.
+
+        That it was to go is a reason where no request dies with it.
+        """
         end = self.index_of("closing")
         for who, entries in self.of_worker.items():
             ended, ready = self.first(entries, {"ended"}), self.first(entries, {"ready"})
             if not ended or not ready or ended[0] > end or self.first(entries[: entries.index(ended)], {"fault"}):
+                continue
+            if self.first(entries, {"dismissed"}) and not self.first(entries, {"crashed"}):
                 continue
             last = next((entry for entry in reversed(entries) if entry[2] in ("sent", "ordered")), None)
             if last is None or last[2] != "ordered":
@@ -248,7 +273,7 @@ class Judge(Reading):
     def no_worker_is_sent_a_request_that_is_not_ready_or_was_condemned(self) -> Iterator[str]:
         for who, entries in self.of_worker.items():
             ready = self.first(entries, {"ready"})
-            gone = self.first(entries, {"killed", "condemned"})
+            gone = self.first(entries, {"killed", "condemned", "dismissed"})
             for sent in entries:
                 if sent[2] == "sent" and (ready is None or sent[0] < ready[0] or (gone and sent[0] > gone[0])):
                     yield f"worker {who} was sent request {sent[3]} before it was ready or after it was killed"

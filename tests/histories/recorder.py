@@ -18,7 +18,9 @@ from unittest.mock import patch
 from gibbs._core.dispatch import Dispatcher
 from gibbs._core.seat import SeatState
 from gibbs._core.ticket import TicketMove
+from gibbs._errors import WorkerStartFailed
 from gibbs._parent.crew import Crew
+from gibbs._parent.staffing import Staffing
 from gibbs._parent.supervisor import Supervisor
 from gibbs._parent.worker import Worker
 from tests.histories.history import Event, History, number_of
@@ -179,6 +181,8 @@ class RealHalf(HubHalf):
         yield Crew, "became_ready", self.becomes_ready
         yield Dispatcher, "skipped", self.hears_of_a_skip
         yield Worker, "_bury", self.buries
+        yield Supervisor, "dismiss", self.dismisses
+        yield Staffing, "replace", self.recycles
 
     def launches(self, verb: Any) -> Any:
         def watched(supervisor: Any, process: Any) -> Any:
@@ -221,6 +225,26 @@ class RealHalf(HubHalf):
                 who = name_of(worker._seat)
                 self.alive.pop(who, None)
                 self.written("ended", who, str(worker.ending))
+
+        return watched
+
+    def dismisses(self, verb: Any) -> Any:
+        def watched(supervisor: Any) -> None:
+            if self.watches(supervisor._crew.dispatcher) and supervisor.worker is not None:
+                self.written("dismissed", name_of(supervisor.seat))
+            verb(supervisor)
+
+        return watched
+
+    def recycles(self, verb: Any) -> Any:
+        async def watched(staffing: Any, seat: Any, **how: Any) -> None:
+            who = name_of(seat)
+            try:
+                await verb(staffing, seat, **how)
+            except WorkerStartFailed:
+                self.written("not recycled", who)
+                raise
+            self.written("recycled", who)
 
         return watched
 

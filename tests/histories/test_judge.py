@@ -17,8 +17,10 @@ STATISTICS = {"done": 3, "failed": 1, "cancelled": 1, "crashed": 2, "refused": 0
 DIED = {"pid": 10, "may_have_run": True, "may_still_run": False, "gone": True}
 
 # Worker 0.1 answers 1, raises for 2, and dies with 4; 9 is sent ahead to it and taken back. Worker 1.1 answers 9, is interrupted over 3, and
-# dies with 5 before it begins; 0.2 dies with 5 again; 1.2 answers 6. 7 waits when the hub is left.
+# dies with 5 before it begins; 0.2 dies with 5 again; 1.2 answers 6. 7 waits when the hub is left. Meanwhile the hub is reloaded: 1.2 has
+# another model, and 2.1, which is to have it too, is not wanted any more.
 TRUE = """
+models - - {0}
 launching - 0.1
 launched - 0.1 10
 ready - 0.1
@@ -46,10 +48,17 @@ skips 9 0.1
 answer 9 - 82
 sent 2 0.1
 answer 1 - 2
+by_model 1 - 0
 begun 2 0.1
 fails 2 0.1
 settled 2 - "failed"
 model_error 2 - (2,)
+by_model 2 - 0
+models - - {0,1}
+launched - 2.1 15
+ready - 2.1
+dismissed - 2.1
+ended - 2.1
 asked 3 - SURE
 accepted 3
 sent 3 1.1
@@ -85,6 +94,7 @@ condemned - 0.2
 ended - 0.2
 settled 5 - "crashed"
 crashed 5 0.2 DIED|{"may_have_run":False,"pid":12}
+models - - {1}
 asked 6 - PLAIN
 accepted 6
 sent 6 1.2
@@ -92,6 +102,7 @@ begun 6 1.2
 answers 6 1.2
 settled 6 - "done"
 answer 6 - 37
+by_model 6 - 1
 launched - 0.3 14
 draining
 drained - - 0
@@ -170,6 +181,13 @@ FORGED = {
         ("request 1 ended by answer, which no worker gave", without("answers 1 0.1")),
         ("request 2 ended by model error, which no worker", moved("fails 2 0.1", after="model_error 2 - (2,)")),
     ],
+    "each_answer_is_of_a_model_that_served": [
+        ("request 6 was answered by model 0", instead("by_model 6 - 1", "by_model 6 - 0")),
+        ("request 1 was answered by model 1", instead("by_model 1 - 0", "by_model 1 - 1")),
+    ],
+    "no_worker_has_two_models": [
+        ("worker 0.1 answered by model 0, and request 2 by model 1", instead("by_model 2 - 0", "by_model 2 - 1"))
+    ],
     "no_request_is_cancelled_by_nobody": [("request 3 was cancelled, and nobody", without("cancels 3"))],
     "no_request_begins_twice": [("request 5 began 2", [*put("begun 5 1.1", after="sent 5 1.1"), "begun 5 0.2"])],
     "no_request_begins_where_it_was_not_sent": [
@@ -232,11 +250,14 @@ FORGED = {
         ("worker 0.1 died", without("fault 4 0.1")),
         ("worker 1.1 died", without("fault - 1.1")),  # the order to clean up was for an earlier call
         ("worker 0.2 died", moved("fault - 0.2", after="ended - 0.2")),
+        ("worker 2.1 died", without("dismissed - 2.1")),
+        ("worker 0.1 died", put("dismissed - 0.1", after="begun 4 0.1", lines=without("fault 4 0.1"))),
     ],
     "no_seat_has_two_workers": [("worker 0.2 was launched while 0.1", moved("launched - 0.2 12", after="ready - 0.1"))],
     "no_worker_is_sent_a_request_that_is_not_ready_or_was_condemned": [
         ("worker 1.2 was sent request 6", moved("ready - 1.2", after="sent 6 1.2")),
         ("worker 1.1 was sent request 5", moved("sent 5 1.1", after="condemned - 1.1")),
+        ("worker 2.1 was sent request 3", put("sent 3 2.1", after="dismissed - 2.1")),
     ],
     "no_worker_is_left": [
         ("worker 1.2 outlived the hub", without("ended - 1.2")),

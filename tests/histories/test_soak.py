@@ -33,6 +33,9 @@ async def test_under_load_and_fire_the_ledger_is_exact(tmp_path, caplog):
     assert min(report.totals[outcome] for outcome in ("model error", "cancelled", "crashed", "refused")) > 0
     assert report.chaos["SIGKILL of a worker that serves"] > 0
     assert report.hub["restarts"] > 0
+    assert report.changes["reload to another model: done"] > 0
+    assert any(count for what, count in report.changes.items() if what.startswith("reload") and "failed" in what)
+    assert report.changes["resizes"] > 1
     assert report.hub["interrupted"] > 0
 
 
