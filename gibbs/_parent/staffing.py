@@ -116,9 +116,10 @@ class Staffing:
 
         Without `surge` the old one is gone before the new one is started, where there is no memory for both.
         """
+        incarnation = seat.incarnation
         async with self._one_at_a_time:
             crew = self._crew
-            if seat.dismissed or crew.closed:
+            if seat.dismissed or crew.closed or seat.incarnation != incarnation:  # it has gone already
                 return
             recipe = crew.supervisors[seat.index].recipe
             try:

@@ -559,6 +559,15 @@ async def test_without_surge_the_old_one_is_gone_before_the_new_one_starts():
         assert seats(hub) == {"serving": 2}
 
 
+async def test_who_was_replaced_by_a_reload_before_its_turn_came_is_not_replaced_again():
+    launcher = ScriptedLauncher(takes_a_minute)
+    async with open_hub(launcher, 3, restarts=recycling(max_age=1000), start_timeout=math.inf) as hub:
+        await anyio.sleep(999)
+        await hub.reload(Louder)  # takes three minutes, and the third has the seat of the first
+        await anyio.sleep(100)
+        assert len(launcher.workers) == 6
+
+
 async def test_a_worker_whose_replacement_does_not_start_serves_on(caplog):
     async def no_second_one(worker):
         await (serve(worker) if len(launcher.workers) == 1 else worker.unfit(ValueError("no memory")))
