@@ -114,7 +114,8 @@ class Staffing:
     async def replace(self, seat: Seat, *, surge: bool = True) -> None:
         """Another worker of the same kind in the seat's place. Raises WorkerStartFailed, and then nothing has changed.
 
-        Without `surge` the old one is gone before the new one is started, where there is no memory for both.
+        Without `surge` the old one is gone before the new one is started, where there is no memory for both. If that fails it is tried again
+        as after any death, and nobody who wants to replace others need wait for it.
         """
         incarnation = seat.incarnation
         async with self._one_at_a_time:
@@ -130,9 +131,11 @@ class Staffing:
                 self.dismiss(seat)
                 while seat.state is not SeatState.RETIRED and crew.supervisors[seat.index] is old:
                     await crew.news.wait()
-                new = self.add(recipe, like=old).seat
-                while new.state not in _WITH_A_MODEL and not new.dismissed and not crew.is_over:
+                new = self.add(recipe, on_trial=True, like=old)
+                while new.on_trial and new.problem is None and not new.seat.dismissed and not crew.is_over:
                     await crew.news.wait()
+                if new.problem is not None:
+                    raise new.problem
             finally:
                 self._settle()
 

@@ -559,6 +559,28 @@ async def test_without_surge_the_old_one_is_gone_before_the_new_one_starts():
         assert seats(hub) == {"serving": 2}
 
 
+class Fragile(Echo):
+    broken = False
+
+    def __init__(self):
+        if self.broken:
+            raise ValueError("no weights there any more")
+
+
+async def test_a_hub_whose_model_cannot_be_built_any_more_is_reloaded_though_one_was_to_be_replaced_in_its_place(
+    monkeypatch,
+):
+    policy = gibbs.RestartPolicy(max_failures=math.inf, recycle=gibbs.Recycle(max_age=10, surge=0, jitter=0))
+    async with gibbs.open_hub(Fragile, workers=2, launcher=ScriptedLauncher(), restarts=policy) as hub:
+        monkeypatch.setattr(Fragile, "broken", True)
+        await anyio.sleep(15)
+        assert hub.statistics().seats["serving"] == 1
+        with anyio.fail_after(100):
+            await hub.reload(Louder)
+            await hub.wait_ready()
+        assert [await hub.request(1) for _ in range(4)] == [2] * 4
+
+
 async def test_who_was_replaced_by_a_reload_before_its_turn_came_is_not_replaced_again():
     launcher = ScriptedLauncher(takes_a_minute)
     async with open_hub(launcher, 3, restarts=recycling(max_age=1000), start_timeout=math.inf) as hub:
