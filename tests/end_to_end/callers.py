@@ -97,5 +97,6 @@ def alive(pid):
 
 
 def is_settled(hub):
-    """Whether no seat has to do with a cancelled call any more."""
-    return hub.statistics().seats["serving"] == len(hub.statistics().pids)
+    """Whether no seat has to do with a cancelled call, or a start, any more."""
+    seats = hub.statistics().seats
+    return seats["serving"] + seats["spare"] + seats["retired"] == len(hub.statistics().pids)

@@ -43,6 +43,16 @@ PHASES = (
     "awaited",  # the same, with a caller who waits until the worker is free or gone (abandon_on_cancel=False)
     "closing",  # in an exit handler, when the worker was asked to leave
 )
+CHANGING = (  # the hub changes
+    "standing_by",  # a thread of a spare's model, while the main one reads the stream
+    "taking_over",  # in the first call of a spare that takes the place of one that died
+    "reloading",  # in the __init__ of the first model of a reload
+    "checked",  # in the check of a reload
+    "reloaded",  # in a call of the worker before, while the first of a reload starts
+    "recycling",  # in the __init__ of the model that is to take the place of one that is well
+    "recycled",  # in a call of that one, while the other starts
+    "dismissed",  # in the call of a worker that goes when that is over
+)
 
 Cells = dict[str, Outcome | str]
 
@@ -63,13 +73,18 @@ class Row:
     twice: bool = False  # two processes run the call, which is the fault
 
     def __post_init__(self) -> None:
-        # Where a row does not say otherwise, six phases are as their neighbours.
+        # Where a row does not say otherwise, six phases are as their neighbours, and a change of the hub changes nothing.
         self.cells.setdefault("leased", self.cells["busy"])
         self.cells.setdefault("tracked", self.cells["busy"])
         self.cells.setdefault("batched", self.cells["busy"])
         self.cells.setdefault("yielding", self.cells["busy"])
         self.cells.setdefault("freeing", self.cells["replying"])
         self.cells.setdefault("awaited", self.cells["cancelled"])
+        self.cells.setdefault("standing_by", self.cells["idle"])
+        for phase in ("reloading", "checked", "recycling"):
+            self.cells.setdefault(phase, self.cells["starting"])
+        for phase in ("taking_over", "reloaded", "recycled", "dismissed"):
+            self.cells.setdefault(phase, self.cells["busy"])
 
 
 # --------------------------------------------------------------------------------------------------------------- families
@@ -173,7 +188,10 @@ def words(type_name: str, said: str = "", **also: Outcome | str) -> Cells:
 
 
 def result(outcome: Outcome) -> Cells:
-    return {**dict.fromkeys(PHASES, "the fault is the result of a call: replying shows it"), "replying": outcome}
+    return {
+        **dict.fromkeys((*PHASES, *CHANGING), "the fault is the result of a call: replying shows it"),
+        "replying": outcome,
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- from outside

@@ -78,17 +78,31 @@ class Pickled:
         return str, (acts(*self.acts),)
 
 
+class Acts:
+    """The check of a reload."""
+
+    def __init__(self, folder, action):
+        self.acts = folder, action
+
+    def __call__(self, model):
+        acts(*self.acts)
+
+
 class Model:
     """A square, and a way into each phase."""
 
     interruptible = True
 
     def __init__(self, folder, starting=None):
+        while (folder / "not yet").exists():
+            time.sleep(0.001)
         self.folder = folder
         self.exited = folder / f"exited {os.getpid()}"
         atexit.register(self.exited.touch)  # the first to be registered is the last to be run
         if starting is not None and self.is_first():
             acts(folder, starting)
+        if (folder / "spare").exists():
+            self.start_thread((folder / "spare").read_text(), reads_the_stream, when=f"now {os.getpid()}")
 
     def is_first(self):
         """Of all that were built for this cell: a fault happens once."""
@@ -139,6 +153,13 @@ class Model:
         self.began(serial)
         return acts(self.folder, action)
 
+    def busy_when_told(self, serial, action):
+        """Reloaded, recycled and dismissed: when the hub has begun to change."""
+        self.began(serial)
+        while not (self.folder / "now").exists():
+            time.sleep(0.001)
+        return acts(self.folder, action)
+
     def tells(self, serial, action):
         self.began(serial)
         gibbs.report("before")
@@ -173,7 +194,7 @@ class Model:
         """Idle, and half a message received: a thread acts when it is told and the main thread reads the stream."""
         self.began(serial)
         lying.last_link_id = lying.link_id()
-        self.start_thread(action, lambda fd, call: call[:1] == [fd] and len(call) > 2)
+        self.start_thread(action, reads_the_stream)
 
     def replies_at_length(self, serial, action):
         """Half a reply: a thread acts when it is told and the main thread is stuck in writing."""
@@ -183,11 +204,11 @@ class Model:
             time.sleep(0.001)
         return bytes(LARGE)
 
-    def start_thread(self, action, there):
+    def start_thread(self, action, there, when="now"):
         fd = lying.stream()
 
         def run():
-            while not (self.folder / "now").exists():
+            while not (self.folder / when).exists():
                 time.sleep(0.001)
             while not there(fd, kernel_call()):
                 time.sleep(0.001)
@@ -201,6 +222,11 @@ def kernel_call():
     with open(f"/proc/self/task/{threading.main_thread().native_id}/syscall") as file:
         _, *words = file.read().split()
     return [int(word, 16) for word in words]
+
+
+def reads_the_stream(fd, call):
+    """Whether the main thread does."""
+    return call[:1] == [fd] and len(call) > 2
 
 
 def stuck(call):

@@ -7,12 +7,14 @@ import os
 
 import pytest
 
+from tests.faults import changing, phases
 from tests.faults.cells import Cell
-from tests.faults.phases import ROADS
+from tests.faults.families import CHANGING
 from tests.faults.rows import DEATHS, DESCRIPTORS, EXCEPTIONS, HANGS, LIES, PHASES, RESULTS, ROWS
 
 BY_KIND = [*EXCEPTIONS, *RESULTS]
-
+FEW = {"killed", "sigstop_self", "garbage_on_all_fds"}  # rows that an ordinary run has while the hub changes
+ROADS = phases.ROADS | changing.ROADS
 
 LONG = "GIBBS_LONG" in os.environ
 
@@ -56,9 +58,19 @@ async def test_a_fault_is_the_same_where_the_stream_is_the_only_way_to_the_worke
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+@pytest.mark.cell
+@cells([row for row in ROWS if LONG or row.name in FEW], CHANGING)
+async def test_a_fault_while_the_hub_changes_is_what_the_matrix_says_and_the_hub_serves_on(
+    number, row, phase, tmp_path, caplog
+):
+    await ROADS[phase](Cell(row, phase, tmp_path))
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_every_fault_has_an_outcome_or_a_reason_in_every_phase():
+    assert ROADS.keys() == {*PHASES, *CHANGING}
     for row in ROWS:
-        assert row.cells.keys() == {*PHASES}, row.name
+        assert row.cells.keys() == ROADS.keys(), row.name
         assert all(len(why.split()) > 4 for why in row.cells.values() if isinstance(why, str)), row.name
 
 
