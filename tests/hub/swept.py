@@ -195,26 +195,37 @@ async def until(condition):
 
 
 class Reaper:
-    """Does to the worker of seat 0, as it is in this moment, what a sweep says, and remembers what that one was doing."""
+    """Does to one worker, as it is in this moment, what a sweep says, and remembers what that one was doing.
 
-    def __init__(self, launcher, how):
+    It is that of seat 0, or of all that live the oldest, or the newest.
+    """
+
+    def __init__(self, launcher, how, whom="seat 0"):
         self.victim = None
         self.phase = None
         self.met = Counter()
         self._launcher = launcher
         self._how = DEATHS[how]
+        self._whom = whom
 
     def spare(self):
         """A new run begins."""
         self.victim = self.phase = None
 
     def __call__(self, _scope):
-        worker = next((one for one in reversed(self._launcher.workers) if one.spec.seat == 0), None)
+        worker = self._target()
         self.phase = phase_of(worker)
         self.met[self.phase] += 1
         if self.phase != "nobody":
             self.victim = worker
             self._how(worker)
+
+    def _target(self):
+        workers = self._launcher.workers
+        if self._whom == "seat 0":
+            return next((one for one in reversed(workers) if one.spec.seat == 0), None)
+        alive = [one for one in workers if one.ending is None]
+        return alive[0 if self._whom == "oldest" else -1] if alive else None
 
 
 def phase_of(worker):
@@ -255,7 +266,8 @@ class Ledger:
             crash = outcome.error
             assert isinstance(crash, gibbs.WorkerCrashed)
             assert victim is not None
-            assert (crash.pid, crash.seat, crash.incarnation) == (victim.pid, 0, victim.spec.incarnation)
+            who = victim.pid, victim.spec.seat, victim.spec.incarnation
+            assert (crash.pid, crash.seat, crash.incarnation) == who
             assert crash.may_have_run if stream else crash.may_have_run == (bool(runs) or not self.side)
             assert runs or not self.side or stream, "never begun, it goes to another worker"
             self.ended["crashed"] += 1
@@ -265,15 +277,17 @@ class Ledger:
             self.ended["done"] += 1
 
     async def settle(self, victim=None):
-        """Return when every seat serves again, and no worker is left but those that do."""
-        await until(
-            lambda: (
-                (victim is None or victim.pid not in self.hub.statistics().pids)
-                and self.hub.statistics().seats["serving"] == len(self.hub.statistics().pids)
-            )
-        )
+        """Return when every seat serves again, or stands by, or was left, and no worker is there but those that do."""
+
+        def is_settled():
+            said = self.hub.statistics()
+            leaving = any(seat.dismissed and seat.state != "retired" for seat in self.hub._desk.crew.dispatcher.seats)
+            at_rest = said.seats["serving"] + said.seats["spare"] + said.seats["retired"]
+            return (victim is None or victim.pid not in said.pids) and at_rest == len(said.pids) and not leaving
+
+        await until(is_settled)
         alive = [worker.pid for worker in self.launcher.workers if worker.ending is None]
-        assert sorted(alive) == sorted(self.hub.statistics().pids)
+        assert sorted(alive) == sorted(pid for pid in self.hub.statistics().pids if pid is not None)
 
     async def balance(self, cancelled=0):
         """The hub answers, every request has ended once, and all that ended was asked. So many requests of this step were cancelled."""
