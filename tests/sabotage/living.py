@@ -44,6 +44,24 @@ LIVING = (
         (STAFF + "test_a_reload_that_fails_at_a_later_worker_is_undone_and_nothing_is_dropped",),
     ),
     Sabotage(
+        "undo a reload by those alone who were replaced",
+        "a hub that became smaller meanwhile goes on to build the model that was withdrawn",
+        (
+            Edit(
+                STAFFING,
+                "                crew.recipe, crew.repertoire.methods = before, methods",
+                "                pass",
+            ),
+        ),
+        (STAFF + "test_a_reload_that_fails_when_those_that_were_replaced_are_gone_is_undone_all_the_same",),
+    ),
+    Sabotage(
+        "recycle whoever has the seat by then",
+        "a worker that has just been built is replaced for the age of the one before it",
+        (Edit(STAFFING, " or seat.incarnation != incarnation", ""),),
+        (STAFF + "test_who_was_replaced_by_a_reload_before_its_turn_came_is_not_replaced_again",),
+    ),
+    Sabotage(
         "grow again while workers are being started",
         "one wait of a minute for a model, and as many workers are started as there may be",
         (Edit("gibbs/_core/elastic.py", "if late and len(uses) >= self.wanted:", "if late:"),),
