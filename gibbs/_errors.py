@@ -313,15 +313,18 @@ class ReloadFailed(GibbsError):
     Attributes:
         name: the hub's name.
         detail: what went wrong, in words.
+        undone: False where some had been replaced, and the model before did not start either. They serve until they die, or another reload.
     """
 
-    def __init__(self, name: str, detail: str) -> None:
+    def __init__(self, name: str, detail: str, *, undone: bool = True) -> None:
         self.name = name
         self.detail = detail
+        self.undone = undone
         super().__init__(name, detail)
 
     def __str__(self) -> str:
-        return f"the hub {self.name!r} was not reloaded, and serves as before: {self.detail}"
+        now = "serves as before" if self.undone else "could not be put back, so that both models serve"
+        return f"the hub {self.name!r} was not reloaded, and {now}: {self.detail}"
 
 
 class RestartsExhausted(GibbsError):

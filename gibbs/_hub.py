@@ -159,7 +159,7 @@ class Hub(Calls[M_co]):
         reload = crew.staffing.begin_reload(recipe, canary, keeping.found)
         await insist(reload.done.wait)
         if isinstance(reload.problem, WorkerStartFailed):
-            raise ReloadFailed(self.name, str(reload.problem)) from reload.problem
+            raise ReloadFailed(self.name, str(reload.problem), undone=reload.undone) from reload.problem
         if reload.problem is not None:
             raise reload.problem
         await checkpoint_if_cancelled()

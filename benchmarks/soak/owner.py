@@ -81,13 +81,12 @@ class Owner:
             try:
                 await self.hub.reload(factory, *self.args, self.tried, check=check)
             except gibbs.ReloadFailed as error:
-                undone = not getattr(error.__cause__, "__notes__", None)
-                self.counts[f"{how}: failed{'' if undone else ', and could not be undone'}"] += 1
+                self.counts[f"{how}: failed{'' if error.undone else ', and could not be undone'}"] += 1
                 if factory is Model and check is not refuses and not self.was_harmed(error.__cause__):
                     self.history.problems.append(
                         f"reload {self.tried} failed, and nobody had done anything to it: {error}"
                     )
-                if undone:
+                if error.undone:
                     self.may_answer(before)
             else:
                 self.counts[f"{how}: done"] += 1

@@ -24,13 +24,14 @@ _WITH_A_MODEL = (SeatState.SPARE, SeatState.SERVING, SeatState.INTERRUPTING)
 
 
 class Reload:
-    """One that was begun. `problem` is set before `done`: why it was undone, or cut short."""
+    """One that was begun. `problem` is set before `done`: why it was undone, or cut short; and `undone`, whether it could be."""
 
     def __init__(self, recipe: bytes, canary: bytes, shared: list[Any]) -> None:
         self.recipe = recipe
         self.canary = canary
         self.shared = shared
         self.problem: WorkerStartFailed | HubClosed | None = None
+        self.undone = True
         self.done = anyio.Event()
 
 
@@ -148,7 +149,7 @@ class Staffing:
     async def _carry_out(self, reload: Reload) -> None:
         try:
             with anyio.CancelScope(shield=True):
-                await self._reload(reload.recipe, reload.canary)
+                await self._reload(reload)
             reload.shared, self.shared = self.shared, reload.shared  # those of the model before are to go
         except (WorkerStartFailed, HubClosed) as problem:
             reload.problem = problem
@@ -158,20 +159,21 @@ class Staffing:
                     arrays.close()
             reload.done.set()
 
-    async def _reload(self, recipe: bytes, canary: bytes) -> None:
-        """Raises WorkerStartFailed, when all are as they were again."""
+    async def _reload(self, reload: Reload) -> None:
+        """Raises WorkerStartFailed, when all are as they were again, or cannot be."""
         crew = self._crew
         async with self._one_at_a_time:
             # Here: another reload may have come to its end meanwhile.
             before, methods = crew.recipe, crew.repertoire.methods
             try:
-                await self._replace_all(recipe, canary)
+                await self._replace_all(reload.recipe, reload.canary)
             except WorkerStartFailed as problem:
                 crew.recipe, crew.repertoire.methods = before, methods  # also where nobody is left who was replaced
                 try:
                     await self._replace_all(before, before)
                 except WorkerStartFailed as again:
-                    problem.add_note(f"nor could it be undone, so that workers of both kinds serve now: {again}")
+                    problem.add_note(f"nor could it be undone: {again}")
+                    reload.undone = False
                     for supervisor in crew.supervisors:  # until those of the new one die: they are not started again
                         supervisor.recipe = before
                 raise

@@ -404,9 +404,10 @@ async def test_of_a_reload_that_cannot_be_undone_no_worker_is_started_again():
 
     launcher = ScriptedLauncher(the_next_two_fail)
     async with open_hub(launcher, 2) as hub:
-        with pytest.raises(gibbs.ReloadFailed) as caught:
+        with pytest.raises(gibbs.ReloadFailed, match="could not be put back") as caught:
             await hub.reload(Louder)
-        assert "nor could it be undone" in caught.value.__cause__.__notes__[0]
+        assert not caught.value.undone
+        assert "nor could it be undone: worker 0" in caught.value.__cause__.__notes__[0]
         async with anyio.create_task_group() as tg:
             answers = []
             for _ in range(2):
