@@ -68,7 +68,7 @@ def connect(invitation: str, *, context: Callable[[], ssl.SSLContext] | None = N
 def main() -> None:
     """Be the worker that the local launcher started: the arguments are descriptors and the pid of the hub's program."""
     _give_way()
-    stream, page, claims, arguments, results, lifeline, parent = map(int, sys.argv[1:8])
+    stream, page, claims, arguments, results, lifeline, parent = map(int, sys.argv[1:])
     sys.argv[1:] = []
     _speak_in_lines()
     serve(

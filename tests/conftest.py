@@ -286,7 +286,7 @@ def culprit(frame: types.FrameType | None, library: str | None) -> str | None:
         if name.endswith("subprocess.py") and function in ("__init__", "_execute_child"):
             spawning = True
         if library and name.startswith(library):
-            if spawning and re.fullmatch(r"_launch/(local|process|command)\w*\.py", name[len(library) :]):
+            if spawning and re.fullmatch(r"_launch/(local|process|command|ends)\w*\.py", name[len(library) :]):
                 return None  # blocks 0.3 ms for each spawn: decided (design.md §2.4), cheaper than a thread
             if name.endswith("_parent/memory.py"):
                 return None  # reads what the kernel knows of a process: there is no disk behind it

@@ -1,8 +1,8 @@
-"""A subprocess of this program that leads a session of its own and holds the other end of a stream.
+"""A subprocess of this program that leads a session of its own and holds the other end of a stream, and maybe of a lifeline.
 
 Knows descriptors, pids and process groups. Must never know what is said on the stream, nor what the subprocess is. Promises that
-descriptors meant for one child reach no other process; that `kill` is synchronous and reaches the whole group; that what the platform
-cannot do is the matter of its `Watch` alone. (`anyio.open_process` costs a thread per process on asyncio 3.11.)
+`kill` is synchronous and reaches the whole group; that what the platform cannot do is the matter of its `Watch` alone.
+(`anyio.open_process` costs a thread per process on asyncio 3.11.)
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ else:
 if TYPE_CHECKING:
     import socket
     import subprocess
-    from contextlib import ExitStack
 
     from anyio.abc import TaskGroup
 
     from .output import Output
 
-__all__ = ["Child", "Children", "above_stdio", "bury", "held", "platform"]
+__all__ = ["Child", "Children", "bury", "platform"]
 
 _REAP_PATIENCE = 5.0  # seconds for killed processes to be gone, when their session ends
 
@@ -45,13 +44,19 @@ class Child:
     """
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], watch: platform.Watch, sock: socket.socket, output: Output | None
+        self,
+        popen: subprocess.Popen[bytes] | None,  # None: it is a child of another process
+        watch: platform.Watch,
+        sock: socket.socket,
+        output: Output | None,
+        lifeline: int = -1,
     ) -> None:
         self.output = output
         self.device: str | None = None  # what the model is told to use
         self._popen = popen
         self._watch = watch
         self._socket = sock
+        self._lifeline = lifeline
         self._stream: UNIXSocketStream | None = None
         self._ending: Ending | None = None
         self._closed = False
@@ -81,8 +86,9 @@ class Child:
         ending = self._watch.look()
         if ending is None:
             return
-        self._has_ended()
-        self._popen.poll()
+        self._cut_lifeline()  # what was forked goes with it, even where the group could not be named any more
+        if self._popen is not None:
+            self._popen.poll()
         tail = ""
         if self.output is not None:
             self.output.finish()
@@ -90,9 +96,6 @@ class Child:
         self._ending = self._told(ending, tail)
         if self._closed:
             self._watch.close()
-
-    def _has_ended(self) -> None:
-        """What is to be done at once when it has ended."""
 
     def _told(self, ending: Ending, tail: str) -> Ending:
         """How the worker ended, by how this process did and what it said last."""
@@ -102,8 +105,14 @@ class Child:
         if self._ending is None:
             self._watch.kill()
 
+    def _cut_lifeline(self) -> None:
+        lifeline, self._lifeline = self._lifeline, -1
+        if lifeline >= 0:
+            os.close(lifeline)
+
     async def aclose(self) -> None:
         self.kill()
+        self._cut_lifeline()
         if self.output is not None:
             self.output.finish()
         self._closed = True
@@ -123,6 +132,7 @@ class Child:
     def disown(self) -> None:
         """Make sure that nothing which is done with this copy in a fork of the program can reach the program's child."""
         self._ending = Ending(how="unknown", certain=False)
+        self._cut_lifeline()
         self._watch.disown()
         self._socket.close()
         if self.output is not None:
@@ -167,34 +177,6 @@ async def bury(child: Child) -> None:
     with anyio.CancelScope(shield=True):
         await child.ended()
         await child.aclose()
-
-
-def held(*ends: tuple[ExitStack, int]) -> list[int]:
-    """These descriptors, at 3 or above, each closed with its stack. Raises OSError, and then none of them is open."""
-    rest = [*ends]
-    done = []
-    try:
-        while rest:
-            stack, fd = rest.pop(0)
-            done.append(above_stdio(fd))
-            stack.callback(os.close, done[-1])
-    except BaseException:
-        for _, fd in rest:
-            os.close(fd)
-        raise
-    return done
-
-
-def above_stdio(fd: int) -> int:
-    """The same descriptor at 3 or above: in a program without descriptors 0-2 it could have landed there."""
-    if fd > 2:
-        return fd
-    import fcntl  # here, so that Windows can be refused in words
-
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        os.close(fd)
 
 
 # What a fork must let go of. Else it could hold a worker's lifeline open; and if it ran on to the end of the hub's block it

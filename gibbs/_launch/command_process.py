@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,16 +20,17 @@ from .._records import Ending, Origin
 from .._wire.hello import HelloReader, NoHello
 from ..abc import LaunchFailed, LaunchRefused
 from . import child
-from .child import Child, held
+from .child import Child
+from .ends import open_ends
 from .options import check_words
-from .output import Output
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping, Sequence
 
     from .._wire.hello import Hello
     from ..abc import WorkerSpec
-    from .output import Destination
+    from .output import Destination, Output
 
     Later: TypeAlias = "Callable[[float, Callable[[], None]], None]"
     """Do something after so many seconds."""
@@ -91,34 +91,16 @@ class CommandProcess(Child):
     def start(cls, spec: WorkerSpec, command: Command, later: Later) -> CommandProcess:
         """Run the command; nothing is left when it raises. Blocks the loop for some 0.3 ms."""
         argv = check_words("what argv returns", command.argv(spec))
-        output_read = output_write = None
-        with ExitStack() as ours, ExitStack() as theirs:  # ours are closed if it fails, theirs in any case
-            left, right = (end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
-            stream_end, stream = held((ours, left), (theirs, right))
-            if command.output != "inherit":
-                read, write = os.pipe()
-                output_read, output_write = held((ours, read), (theirs, write))
+        with open_ends() as ends:
+            sock, stream = ends.stream()
+            output, written = ends.output(spec, command.output)
+            env = {**os.environ, **(command.env or {})}
             try:
-                popen = subprocess.Popen(
-                    argv,
-                    stdin=stream,
-                    stdout=stream,
-                    stderr=output_write,
-                    env={**os.environ, **(command.env or {})},
-                    start_new_session=True,
-                )
+                popen = ends.spawn(argv, stdin=stream, stdout=stream, stderr=written, env=env)
             except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
                 raise LaunchRefused(f"the command cannot be run: {error}") from error
-            ours.callback(popen.wait)
-            ours.callback(popen.kill)
             watch = child.platform.Watch(popen.pid)
-            output = None
-            if output_read is not None:
-                output = Output(output_read, command.output, name=spec.name, seat=spec.seat)
-            sock = socket.socket(fileno=stream_end)
-            sock.setblocking(False)
             made = cls(popen, watch, sock, output, command, later, command.host(spec), argv[0])
-            ours.pop_all()
         if command.devices:
             made.device = command.devices[spec.turn % len(command.devices)]
         return made

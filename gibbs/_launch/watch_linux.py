@@ -64,7 +64,7 @@ class Watch:
     """One child process, until it is reaped. Owns a descriptor."""
 
     def __init__(self, pid: int) -> None:
-        self._pid = pid
+        self.pid = pid
         self._pidfd = os.pidfd_open(pid)
 
     async def wait(self) -> None:
@@ -81,14 +81,14 @@ class Watch:
         if status is None:
             return None
         with suppress(OSError):  # the unreaped leader keeps the group's id ours
-            os.killpg(self._pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         return Ending(how="exited" if status.si_code == os.CLD_EXITED else "signalled", code=status.si_status)
 
     def kill(self) -> None:
         """SIGKILL to the process and its group, if they are surely ours."""
         with suppress(OSError):
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)  # raises once it is reaped
-            os.killpg(self._pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         with suppress(OSError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -117,10 +117,10 @@ class Watch:
         was empty; and where there is none, the group is what our process left behind.
         """
         try:
-            os.kill(self._pid, 0)
+            os.kill(self.pid, 0)
         except ProcessLookupError:
             with suppress(OSError):
-                os.killpg(self._pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
         except OSError:
             pass
 

@@ -37,7 +37,7 @@ class Watch:
     """One child process, until it is reaped."""
 
     def __init__(self, pid: int) -> None:
-        self._pid = pid
+        self.pid = pid
         self._ending: Ending | None = None
 
     async def wait(self) -> None:
@@ -48,14 +48,14 @@ class Watch:
         """How the process ended, or None while it runs. Reaps it, and kills its group then."""
         if self._ending is None:
             try:
-                pid, status = os.waitpid(self._pid, os.WNOHANG)
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:
                 self._ending = Ending(how="unknown")
                 return self._ending
             if pid == 0:
                 return None
             with suppress(OSError):
-                os.killpg(self._pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
             code = os.waitstatus_to_exitcode(status)
             self._ending = Ending(how="signalled" if code < 0 else "exited", code=abs(code))
         return self._ending
@@ -64,19 +64,19 @@ class Watch:
         """SIGKILL to the process group, while the process is not reaped."""
         if self.look() is None:
             with suppress(OSError):
-                os.killpg(self._pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """SIGSTOP, while the process is not reaped."""
         if self.look() is None:
             with suppress(OSError):
-                os.kill(self._pid, signal.SIGSTOP)
+                os.kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """SIGCONT, in the same way."""
         if self.look() is None:
             with suppress(OSError):
-                os.kill(self._pid, signal.SIGCONT)
+                os.kill(self.pid, signal.SIGCONT)
 
     is_stopped = True  # nobody tells without reaping
 

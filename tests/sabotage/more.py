@@ -269,7 +269,7 @@ MORE = (
     Sabotage(
         "leave protocol descriptors among 0 to 2",
         "in a program that has closed its standard streams the protocol is the model's standard output",
-        (Edit(CHILD, "    if fd > 2:\n", "    if fd >= 0:\n"),),
+        (Edit("gibbs/_launch/ends.py", "    if fd > 2:\n", "    if fd >= 0:\n"),),
         (ORPHANS + "test_a_program_that_closes_its_descriptors_0_to_2_while_it_runs_is_served",),
     ),
     Sabotage(

@@ -51,10 +51,10 @@ TWENTY = (
             Edit(
                 LINUX,
                 "        with suppress(OSError):  # the unreaped leader keeps the group's id ours\n"
-                "            os.killpg(self._pid, signal.SIGKILL)\n",
+                "            os.killpg(self.pid, signal.SIGKILL)\n",
                 "",
             ),
-            Edit(LINUX, "# raises once it is reaped\n            os.killpg(self._pid, signal.SIGKILL)\n", "\n"),
+            Edit(LINUX, "# raises once it is reaped\n            os.killpg(self.pid, signal.SIGKILL)\n", "\n"),
         ),
         (
             ORPHANS + "test_what_a_model_started_is_gone_when_its_worker_has_died",
