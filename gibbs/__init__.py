@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gibbs._hub import open_hub as open_hub
     from gibbs._job import Job as Job
     from gibbs._launch.command import CommandLauncher as CommandLauncher
+    from gibbs._launch.fork import ForkLauncher as ForkLauncher
     from gibbs._launch.local import LocalLauncher as LocalLauncher
     from gibbs._launch.ssh import SSHLauncher as SSHLauncher
     from gibbs._map import Results as Results
@@ -67,6 +68,7 @@ __all__ = [
     "Ending",
     "Endpoint",
     "Failed",
+    "ForkLauncher",
     "GibbsError",
     "Health",
     "Hub",
@@ -116,6 +118,7 @@ _HOME = {
     "Ending": "gibbs._records",
     "Endpoint": "gibbs._calls",
     "Failed": "gibbs._batched",
+    "ForkLauncher": "gibbs._launch.fork",
     "GibbsError": "gibbs._errors",
     "Health": "gibbs._records",
     "Hub": "gibbs._hub",

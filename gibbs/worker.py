@@ -82,6 +82,31 @@ def main() -> None:
     )
 
 
+def template() -> None:
+    """Be the process that the fork launcher's workers are forks of, and in each fork that worker."""
+    import _signal
+
+    from ._worker.channel import Channel
+    from ._worker.lifeline import Guard, arm
+    from ._worker.serve import converse
+    from ._worker.template import Template
+
+    _give_way()
+    control, plan, lifeline, parent = map(int, sys.argv[1:])
+    sys.argv[1:] = []
+    for fd in (control, plan, lifeline):
+        os.set_inheritable(fd, False)
+    guard = Guard(parent)
+    arm(lifeline)
+    _signal.signal(_signal.SIGTERM, lambda *_: None)  # as workers do: it is for the hub's program to decide
+    _speak_in_lines()
+    process = Template(control, lifeline, guard)
+    with open(plan, "rb") as file:
+        process.prepare(file.read())
+    given = process.wait_for_birth()
+    converse(Channel(given.pop("stream")), guard, **given)
+
+
 def over_stdio() -> None:
     """Be a worker whose stdin and stdout lead to the hub. What the model prints goes to stderr; its stdin is empty."""
     import fcntl

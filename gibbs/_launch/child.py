@@ -8,6 +8,7 @@ Knows descriptors, pids and process groups. Must never know what is said on the 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -99,7 +100,7 @@ class Child:
 
     def _told(self, ending: Ending, tail: str) -> Ending:
         """How the worker ended, by how this process did and what it said last."""
-        return Ending(how=ending.how, code=ending.code, tail=tail)
+        return replace(ending, tail=tail)
 
     def kill(self) -> None:
         if self._ending is None:

@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -23,12 +23,12 @@ from .options import check_devices, check_env, check_output
 from .process import LocalProcess, open_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from ..abc import WorkerSpec
     from .output import Destination
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,15 +76,8 @@ class LocalLauncher(Launcher):
         """What the workers of one hub share: the tasks that read their output."""
         if sys.platform == "win32":
             raise NotImplementedError("gibbs does not run on Windows: it needs process groups and signals of POSIX")
-        async with anyio.create_task_group() as tg:
-            session = LocalSession(self, Children(tg))
-            try:
-                yield session
-            finally:
-                try:
-                    await insist(session.end)
-                finally:
-                    tg.cancel_scope.cancel()
+        async with open_session(LocalSession, self) as session:
+            yield session
 
 
 class LocalSession:
@@ -98,16 +91,18 @@ class LocalSession:
     async def launch(self, spec: WorkerSpec) -> LocalProcess:
         """One process, connected. Raises OSError; leaves nothing when it raises or is cancelled."""
         await checkpoint_if_cancelled()
-        process = LocalProcess.start(
-            spec,
-            self._launcher.output,
-            self._environment(spec),
-            -1 if self.arguments is None else self.arguments.fd,
-        )
+        process = LocalProcess.start(spec, self._launcher.output, self._environment(spec), self._arguments_fd)
+        await self._add(process, spec)
+        return process
+
+    @property
+    def _arguments_fd(self) -> int:
+        return -1 if self.arguments is None else self.arguments.fd
+
+    async def _add(self, process: LocalProcess, spec: WorkerSpec) -> None:
         devices = self._launcher.devices
         process.device = devices[spec.turn % len(devices)] if devices else None
         await self._children.add(process, f"gibbs {spec.name} output of worker {spec.seat}")
-        return process
 
     async def end(self) -> None:
         """Kill and reap what is still there: nothing, after a hub that closed in peace."""
@@ -118,10 +113,31 @@ class LocalSession:
     def _environment(self, spec: WorkerSpec) -> dict[str, str]:
         env = {**os.environ, **(self._launcher.env or {})}
         if self._launcher.threads == "auto":
-            share = str(max(1, usable_cpus() // spec.workers))
-            for variable in _THREAD_VARIABLES:
-                env.setdefault(variable, share)
+            env = dict.fromkeys(THREAD_VARIABLES, str(share_of_cpus(spec))) | env
         return env
+
+
+S = TypeVar("S", bound=LocalSession)
+L = TypeVar("L", bound=LocalLauncher)
+
+
+@asynccontextmanager
+async def open_session(kind: Callable[[L, Children], S], launcher: L) -> AsyncIterator[S]:
+    """Until it is left, and then no process of it is there."""
+    async with anyio.create_task_group() as tg:
+        session = kind(launcher, Children(tg))
+        try:
+            yield session
+        finally:
+            try:
+                await insist(session.end)
+            finally:
+                tg.cancel_scope.cancel()
+
+
+def share_of_cpus(spec: WorkerSpec) -> int:
+    """How many threads one worker may have, that all of them together keep the CPUs busy."""
+    return max(1, usable_cpus() // spec.workers)
 
 
 LocalLauncher.__module__ = "gibbs"

@@ -53,14 +53,14 @@ def arm(fd: int) -> None:
 class Guard:
     """The second line: a thread that kills this worker when the hub's process is gone."""
 
-    __slots__ = ("_parent", "_pidfd")
+    __slots__ = ("_parent", "pidfd")
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
-        self._pidfd = -1
+        self.pidfd = -1  # of the hub's process; -1 where there is none to be had
         if hasattr(os, "pidfd_open"):
             try:
-                self._pidfd = os.pidfd_open(parent)
+                self.pidfd = os.pidfd_open(parent)
             except ProcessLookupError:
                 die_with_the_hub()
             except OSError:  # it is forbidden, or no descriptor is left: `_run` looks again and again
@@ -77,17 +77,17 @@ class Guard:
 
     def _run(self, stream: int, receive: Callable[[], None] | None, silence: float | None) -> None:
         # Linux: poll() would hold a stream open that the model closes, and the hub would never see its end; epoll does not.
-        poll = select.epoll() if self._pidfd >= 0 else select.poll()
+        poll = select.epoll() if self.pidfd >= 0 else select.poll()
         poll.register(stream, select.POLLIN if receive else _POLLRDHUP)
-        if self._pidfd >= 0:
-            poll.register(self._pidfd, select.POLLIN)
-        timeout = None if self._pidfd >= 0 else _WITHOUT_PIDFD
+        if self.pidfd >= 0:
+            poll.register(self.pidfd, select.POLLIN)
+        timeout = None if self.pidfd >= 0 else _WITHOUT_PIDFD
         if silence is not None:
             timeout = min(silence, timeout or silence)
         heard = monotonic()
         while True:
             for fd, event in _wait(poll, timeout):
-                if fd == self._pidfd or (receive is None and event):
+                if fd == self.pidfd or (receive is None and event):
                     die_with_the_hub()
                 if fd == stream and receive is not None:
                     heard = monotonic()
@@ -95,7 +95,7 @@ class Guard:
                         receive()
                     except BaseException:  # noqa: BLE001 - out of step with the hub: nothing can be said any more
                         die_with_the_hub()
-            if os.getppid() != self._parent:
+            if self.pidfd < 0 and os.getppid() != self._parent:  # the worker may be a fork of a template of the hub's
                 die_with_the_hub()
             # Judged only when nothing is left to read: else this thread has waited for the interpreter, not for the hub.
             if silence is not None and monotonic() - heard > silence and not _wait(poll, 0):

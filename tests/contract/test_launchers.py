@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gibbs import CommandLauncher, LocalLauncher
+from gibbs import CommandLauncher, ForkLauncher, LocalLauncher
 from gibbs._launch import watch_posix
 from gibbs.abc import WorkerSpec
 from gibbs.testing import InBand, InlineLauncher, ScriptedLauncher, check_launcher
@@ -23,6 +23,8 @@ IN_A_SHELL = f"echo Welcome; {shlex.join(WORKER)}; exit $?"
     [
         pytest.param(LocalLauncher, id="local", marks=pytest.mark.slow),
         pytest.param(lambda: InBand(LocalLauncher()), id="local-in-band", marks=pytest.mark.slow),
+        pytest.param(ForkLauncher, id="fork", marks=pytest.mark.slow),
+        pytest.param(lambda: InBand(ForkLauncher(preload=["json"])), id="fork-in-band", marks=pytest.mark.slow),
         pytest.param(ScriptedLauncher, id="scripted"),
         pytest.param(lambda: ScriptedLauncher(side=False), id="scripted-without-side"),
         pytest.param(lambda: InBand(ScriptedLauncher()), id="scripted-in-band"),

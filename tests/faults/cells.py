@@ -18,7 +18,6 @@ import anyio
 import pytest
 
 import gibbs
-from gibbs.testing import InBand
 from tests.end_to_end.callers import Call, alive, is_settled, until
 from tests.faults.families import Row, state_of
 from tests.faults.models import Model
@@ -72,9 +71,9 @@ class Asked(Call):
 
 
 class Cell:
-    """A fault in a phase. `in_band`: of a worker that is reached by its stream alone, without page and signal."""
+    """A fault in a phase, of a worker that is a subprocess, unless another launcher is given."""
 
-    def __init__(self, row: Row, phase: str, folder: Any, *, in_band: bool = False) -> None:
+    def __init__(self, row: Row, phase: str, folder: Any, launcher: Any = None) -> None:
         outcome = row.cells[phase]
         assert not isinstance(outcome, str)
         self.row = row
@@ -82,9 +81,7 @@ class Cell:
         self.outcome = outcome
         self.action = row.action or row.name
         self.folder = folder
-        self.launcher = gibbs.LocalLauncher(output="discard")
-        if in_band:
-            self.launcher = InBand(self.launcher)
+        self.launcher = launcher or gibbs.LocalLauncher(output="discard")
         self.books: list[Asked] = []
         self.pid: int | None = None  # of the worker that the fault is for
         self.other_restarts = 0  # than those that the fault makes

@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+import gibbs
+from gibbs.testing import InBand
 from tests.faults import changing, phases
 from tests.faults.cells import Cell
 from tests.faults.families import CHANGING
@@ -54,7 +56,7 @@ OTHERWISE_IN_BAND = {"makes_the_stream_nonblocking"}
     ["receiving", "busy", "cancelled"],
 )
 async def test_a_fault_is_the_same_where_the_stream_is_the_only_way_to_the_worker(number, row, phase, tmp_path, caplog):
-    await ROADS[phase](Cell(row, phase, tmp_path, in_band=True))
+    await ROADS[phase](Cell(row, phase, tmp_path, InBand(gibbs.LocalLauncher(output="discard"))))
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
@@ -65,6 +67,28 @@ async def test_a_fault_while_the_hub_changes_is_what_the_matrix_says_and_the_hub
 ):
     await ROADS[phase](Cell(row, phase, tmp_path))
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# In an ordinary run those that touch what is different of a fork: how it ends, and who knows; its group; its descriptors.
+OF_A_FORK = {
+    *("self_sigkill", "os_exit", "fork_then_die", "becomes_true", "killed", "holds_the_gil", "stopped"),
+    *("closes_0_1_2", "closes_all_fds", "exit_grandchild", "model_uses_multiprocessing", "sigterm"),
+}
+
+
+@pytest.mark.cell
+@cells(
+    [row for row in ROWS if LONG or row.name in OF_A_FORK],
+    PHASES if LONG else ["starting", "busy", "cancelled", "closing"],
+)
+async def test_a_fault_is_the_same_where_the_worker_is_a_fork(number, row, phase, tmp_path, caplog):
+    launcher = gibbs.ForkLauncher(preload=["tests.faults.models"], output="discard")
+    await ROADS[phase](Cell(row, phase, tmp_path, launcher))
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_what_touches_a_fork_is_in_the_matrix():
+    assert {row.name for row in ROWS} >= OF_A_FORK
 
 
 def test_every_fault_has_an_outcome_or_a_reason_in_every_phase():
