@@ -21,6 +21,13 @@ def tiny(x: int) -> int:
     return x + 1
 
 
+def needs_numpy(x: int) -> int:
+    """The same, of a model whose imports take longer than the start of its worker."""
+    import numpy
+
+    return int(numpy.add(x, 1))
+
+
 def items(count: int) -> Iterator[int]:
     """Numbers, each of which takes about a microsecond."""
     for number in range(count):

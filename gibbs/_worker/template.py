@@ -168,6 +168,9 @@ class Template:
             os.dup2(output, 2)
             os.close(output)
         os.environ.update(dict.fromkeys(self._set_here, str(threads)))
+        threading: Any = sys.modules.get("threading")
+        if threading is not None:
+            threading.main_thread()._set_native_id()  # noqa: SLF001 - as multiprocessing does
         numpy_random: Any = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed()  # `random` does so itself

@@ -11,6 +11,7 @@ import gibbs
 
 def facts():
     import random
+    import threading
 
     import numpy
 
@@ -19,6 +20,7 @@ def facts():
         "imported": "heavy" in sys.modules,
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "random": (random.random(), float(numpy.random.random())),
+        "thread": threading.main_thread().native_id == os.getpid(),
         "group": os.getpgid(0) == os.getsid(0) == os.getpid(),
         "descriptors": {target for fd in os.listdir("/proc/self/fd") if (target := link(fd))},
     }

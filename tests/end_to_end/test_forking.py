@@ -87,6 +87,7 @@ async def test_workers_have_what_their_template_imported_and_nothing_of_one_anot
         assert one["imported"]
         assert one["threads"] == "3"
         assert one["group"]
+        assert one["thread"]
         assert one["random"][0] != other["random"][0]
         assert one["random"][1] != other["random"][1]
         # Only the empty stdin is in common; what belongs to the other worker, or to the template, is not there.
