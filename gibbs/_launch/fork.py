@@ -61,9 +61,7 @@ class ForkLauncher(LocalLauncher):
 
     Example:
         ```python
-        launcher = gibbs.ForkLauncher(preload=["numpy"])
-        async with gibbs.open_hub(Model, workers=4, launcher=launcher) as hub:
-            ...
+        open_hub(Model, workers=4, launcher=gibbs.ForkLauncher(preload=["numpy"]))
         ```
     """
 

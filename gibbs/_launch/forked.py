@@ -7,6 +7,7 @@ which does not do what it was told is killed, so that nobody waits for it for ev
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .process import Outfit
     from .template import Template
 
+_NOTHING = b"-"  # was said so far
 _FORK_PATIENCE = 5.0  # seconds that a template may take to fork, before it is killed
 _TOLD_PATIENCE = 2.0  # seconds after the end of a worker in which its template must have told the exit status
 
@@ -76,20 +78,25 @@ class ForkedWatch(Watch):
 
     def _hear_of_birth(self) -> None:
         kind, body, descriptors = self._hear()
-        if kind == forking.BORN:
+        if kind == forking.BORN and descriptors:
             self.pid, (self._pidfd,) = forking.number(body), descriptors
-        elif kind == forking.NOT_NOW:
-            errno = forking.number(body)
-            self._stillborn = OSError(errno, os.strerror(errno))
+        elif kind in (
+            forking.BORN,
+            forking.NOT_NOW,
+        ):  # born, but there is no descriptor left for it: its lifeline ends it
+            error = errno.EMFILE if kind == forking.BORN else forking.number(body)
+            self._stillborn = OSError(error, os.strerror(error))
         elif kind == forking.REFUSED:
             self._stillborn = LaunchRefused(f"no worker can be forked from the template: {forking.text(body)}")
-        else:
+        elif kind != _NOTHING:
             self._stillborn = TemplateGone()
 
     def _hear(self) -> tuple[bytes, bytes, list[int]]:
         try:
             return forking.hear(self._told)
-        except OSError:  # nothing there, or the template is gone
+        except BlockingIOError:
+            return _NOTHING, b"", []
+        except OSError:  # the template is gone
             return b"", b"", []
 
     def look(self) -> Ending | None:

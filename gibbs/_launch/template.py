@@ -107,8 +107,7 @@ class Template(Child):
             self.is_ready = True
         else:
             self._why = _SPOKEN.get(kind, LaunchFailed), forking.text(body)
-            if kind:
-                self.kill()  # it has said its last word
+            self.kill()  # it has said its last word
 
     @property
     def _when(self) -> str:

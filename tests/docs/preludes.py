@@ -313,6 +313,7 @@ DOCSTRINGS = {
     "gibbs.Calls.track": PROGRESS,
     "gibbs.Calls.using": HUB,
     "gibbs.CommandLauncher": FLEET,
+    "gibbs.ForkLauncher": OPENED,
     "gibbs.Hub.reload": HUB,
     "gibbs.LocalLauncher": OPENED,
     "gibbs.Recycle": OPENED,

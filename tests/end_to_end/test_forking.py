@@ -6,6 +6,7 @@ import importlib
 import logging
 import operator
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,8 +18,9 @@ from anyio.lowlevel import checkpoint
 
 import gibbs
 from gibbs._launch.template import Template
+from gibbs._wire.forking import hear
 from gibbs.abc import LaunchRefused
-from gibbs.testing import sweep
+from gibbs.testing import hang, sweep
 from tests.end_to_end.callers import answer
 from tests.end_to_end.models_that_fork import (
     device,
@@ -105,6 +107,11 @@ async def test_how_a_worker_ended_is_told_as_of_any_other(preload, heard):
             await hub.request(speak_and_exit, 3)
         assert (caught.value.exit_code, caught.value.stderr_tail) == (3, "my last words")
         assert (await ended(hub)).signal == "SIGKILL"
+        assert await answer(hub, abs, -1) == 1
+        async with hang(hub):
+            with anyio.move_on_after(0.05) as scope:
+                await hub.request(abs, -1)
+            assert scope.cancelled_caught
     assert "my last words" in heard.lines
 
 
@@ -272,6 +279,36 @@ async def test_an_opening_that_is_cancelled_anywhere_leaves_neither_template_nor
         assert step.cancelled or step.value == 1
         assert not before.left(grace=0.5).keys() & {"process", "orphan", "descriptor"}
     assert step.complete
+
+
+@pytest.mark.in_turn
+@pytest.mark.parametrize("who", ["hub", "template"])
+async def test_where_no_descriptor_is_left_the_launch_fails_and_nothing_is(
+    who, preload, templates, monkeypatch, running
+):
+    order = Template.order
+    told = []
+
+    def order_too_much(template, threads, given):
+        if who == "template":
+            resource.prlimit(template.pid, resource.RLIMIT_NOFILE, (8, 8))
+        else:
+            monkeypatch.setattr("gibbs._launch.forked.forking.hear", without_descriptors)
+        order(template, threads, given)
+
+    def without_descriptors(sock):
+        kind, body, descriptors = hear(sock)
+        told.append(int.from_bytes(body, "little"))
+        for fd in descriptors:
+            os.close(fd)
+        return kind, body, []
+
+    monkeypatch.setattr(Template, "order", order_too_much)
+    with pytest.raises(gibbs.WorkerStartFailed) as caught:
+        async with gibbs.open_hub(CALLS, workers=1, launcher=preload()):
+            pytest.fail("it opened")
+    assert caught.value.reason == ("resources" if who == "hub" else "launch")
+    assert not running([*templates(), *told])
 
 
 @pytest.mark.in_turn

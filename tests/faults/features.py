@@ -85,6 +85,12 @@ FEATURES = [
     Feature("another model takes over, and no call fails for it", gibbs="`reload`", test="end_to_end/test_living.py"),
     Feature("workers on other machines", gibbs="ssh, commands, Ray", test="contract/test_launchers.py"),
     Feature("any function may be asked for", gibbs="✘: one model", to_process="✔", trio_parallel="✔", executor="✔", pebble="✔", loky="✔"),
-    Feature("starts by `fork`: in 4 ms, and shares memory", gibbs="✘", executor="`mp_context`", pebble="`context`"),
+    Feature(
+        "starts by `fork`: in milliseconds, and shares memory",
+        gibbs="`gibbs.ForkLauncher`",
+        test="end_to_end/test_forking.py",
+        executor="`mp_context`",
+        pebble="`context`",
+    ),
     Feature("Windows", gibbs="✘, in words", to_process="✔", trio_parallel="✔", executor="✔", pebble="✔", loky="✔"),
 ]  # fmt: skip
