@@ -7,6 +7,9 @@ from tests.sabotage.parts import DISPATCH, SUPERVISOR, Edit, Sabotage
 STAFFING = "gibbs/_parent/staffing.py"
 SPARES = "tests/hub/test_spares.py::"
 STAFF = "tests/hub/test_staffing.py::"
+TEMPLATE = "gibbs/_worker/template.py"
+FORKED = "gibbs/_launch/forked.py"
+FORKING = "tests/end_to_end/test_forking.py::"
 
 LIVING = (
     Sabotage(
@@ -72,5 +75,48 @@ LIVING = (
         "a worker that has just been restarted is replaced for what the one before it has done",
         (Edit(SUPERVISOR, "        self.first_link_id = self.seat.last_link_id\n", ""),),
         (STAFF + "test_what_the_worker_before_was_sent_does_not_count",),
+    ),
+    Sabotage(
+        "fork whatever there is",
+        "one worker in a thousand waits for ever for a lock that a thread of its template had held",
+        (Edit(TEMPLATE, "        if known:\n", "        if False:\n"),),
+        (FORKING + "test_what_cannot_be_forked_is_refused_with_the_name_of_who_brought_it",),
+    ),
+    Sabotage(
+        "let a forked worker keep what is the others'",
+        "a worker that has ended is heard of by nobody while another one lives, and no end of a template is seen",
+        (Edit(TEMPLATE, "            told.close()\n        self._workers.clear()\n", ""),),
+        (FORKING + "test_workers_have_what_their_template_imported_and_nothing_of_one_another",),
+    ),
+    Sabotage(
+        "leave what a forked worker had started",
+        "what a model started (ffmpeg, a compiler, a browser) goes on after its worker, where that was forked",
+        (
+            Edit(
+                TEMPLATE,
+                "            os.killpg(pid, _signal.SIGKILL)  # what it has left behind\n",
+                "            pass\n",
+            ),
+        ),
+        (FORKING + "test_what_a_worker_started_goes_with_it_whether_or_not_its_template",),
+    ),
+    Sabotage(
+        "leave it where the template cannot see to it",
+        "the same, after somebody has stopped the template",
+        (Edit(FORKED, "                os.killpg(self.pid, signal.SIGKILL)\n", "                pass\n"),),
+        (FORKING + "test_what_a_worker_started_goes_with_it_whether_or_not_its_template",),
+    ),
+    Sabotage(
+        "wait for ever for a template that stands still",
+        "no worker that dies is replaced any more, and the hub does not close",
+        (Edit(FORKED, "                self._template.kill()\n", "                pass\n"),),
+        (FORKING + "test_a_template_that_stands_still_keeps_nobody",),
+    ),
+    Sabotage(
+        "start a template without a lifeline",
+        "a program that is killed while its template imports leaves it behind, for as long as the import takes",
+        (Edit("gibbs/worker.py", "    arm(lifeline)\n", "    pass\n"),),
+        (FORKING + "test_no_template_outlives_a_program_that_is_killed_nor_its_workers",),
+        timeout=40,
     ),
 )
