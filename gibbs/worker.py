@@ -99,6 +99,7 @@ def template() -> None:
     guard = Guard(parent)
     arm(lifeline)
     _signal.signal(_signal.SIGTERM, lambda *_: None)  # as workers do: it is for the hub's program to decide
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # a program that ignores it would not be told how workers end
     _speak_in_lines()
     process = Template(control, lifeline, guard)
     with open(plan, "rb") as file:

@@ -54,6 +54,7 @@ class ForkedWatch(Watch):
         self._told = told
         self._template = template
         self._stillborn: Exception | None = None
+        self._killed = False
 
     async def wait(self) -> None:
         """Return when it may have been born, or may have ended; look then."""
@@ -80,10 +81,10 @@ class ForkedWatch(Watch):
         kind, body, descriptors = self._hear()
         if kind == forking.BORN and descriptors:
             self.pid, (self._pidfd,) = forking.number(body), descriptors
-        elif kind in (
-            forking.BORN,
-            forking.NOT_NOW,
-        ):  # born, but there is no descriptor left for it: its lifeline ends it
+            if self._killed:
+                self.kill()
+        elif kind in (forking.BORN, forking.NOT_NOW):
+            # It is born and no descriptor was left here for its pidfd: its lifeline ends it.
             error = errno.EMFILE if kind == forking.BORN else forking.number(body)
             self._stillborn = OSError(error, os.strerror(error))
         elif kind == forking.REFUSED:
@@ -127,8 +128,9 @@ class ForkedWatch(Watch):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def kill(self) -> None:
-        """SIGKILL. Its group ends by its lifeline, and by its template, which alone knows whether the number is still the group's."""
-        with suppress(OSError):
+        """SIGKILL, as soon as it is born. Its group ends by its lifeline, and by its template, which alone knows whether the number is still the group's."""
+        self._killed = True
+        with suppress(OSError):  # it is not born yet, or gone
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     @property

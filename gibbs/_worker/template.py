@@ -51,8 +51,8 @@ class Template:
         recipe = Recipe(modules)
         recipe.install()
         _, names, _ = recipe.load()
-        brought: list[str] = []
-        known: dict[object, str] = {}
+        brought: dict[object, str] = {}
+        found: dict[object, str] = {}
         for name in (_OUR_OWN, *names):
             forking.say(self._control, forking.IMPORTING, name)
             try:
@@ -61,10 +61,10 @@ class Template:
                 sys.excepthook(type(error), error, error.__traceback__)
                 self._give_up(forking.FAILED, f"importing {name!r} raised {type(error).__name__}: {error}")
             found = unforkable()
-            brought += [f"{words}, from importing {name!r}" for thing, words in found.items() if thing not in known]
-            known = found
-        if known:
-            self._give_up(forking.REFUSED, f"it cannot be forked, since it has {', and '.join(brought)}. {_WHY}")
+            brought = {thing: f"{words}, from importing {name!r}" for thing, words in found.items()} | brought
+        if found:
+            culprits = ", and ".join(brought[thing] for thing in found)
+            self._give_up(forking.REFUSED, f"it cannot be forked, since it has {culprits}. {_WHY}")
         gc.collect()
         gc.freeze()  # or the collector would write on every page that is shared
         forking.say(self._control, forking.READY)
@@ -149,7 +149,10 @@ class Template:
             os.killpg(pid, _signal.SIGKILL)  # what it has left behind
         except OSError:
             pass
-        self._tell(told, forking.ENDED, os.waitpid(pid, 0)[1])
+        try:
+            self._tell(told, forking.ENDED, os.waitpid(pid, 0)[1])
+        except ChildProcessError:  # a module that was imported reaps them all
+            pass
         told.close()
 
     def _become_worker(self, threads: int, given: dict[str, int]) -> None:

@@ -261,6 +261,46 @@ signal.signal(signal.SIGUSR1, start)
             await anyio.sleep_forever()
 
 
+@pytest.mark.in_turn
+def test_how_a_worker_ended_is_told_in_a_program_that_ignores_sigchld(start_program):
+    program = start_program("""
+        async def main():
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            async with gibbs.open_hub(gibbs.function(lambda x: os._exit(x)), workers=1, launcher=gibbs.ForkLauncher()) as hub:
+                try:
+                    await hub.request(3)
+                except gibbs.WorkerCrashed as error:
+                    say(error.exit_code)
+
+        run(main)
+    """)
+    assert program.read() == 3
+    assert program.end()[0] == ""
+
+
+@pytest.mark.in_turn
+def test_a_program_that_inherits_the_workers_of_a_dead_template_is_told_how_they_end_and_reaps_them(start_program):
+    """As the first process of a container does."""
+    program = start_program("""
+        async def main():
+            assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+            async with gibbs.open_hub(gibbs.function(lambda f, *args: f(*args)), workers=1, launcher=gibbs.ForkLauncher()) as hub:
+                os.kill(await hub.request(os.getppid), signal.SIGKILL)
+                [pid] = hub.statistics().pids
+                while await hub.request(os.getppid) != os.getpid():
+                    await anyio.sleep(0.002)
+                try:
+                    await hub.request(os._exit, 3)
+                except gibbs.WorkerCrashed as error:
+                    say(error.exit_code)
+            say(os.path.exists(f"/proc/{pid}"))
+
+        run(main)
+    """)
+    assert program.read() == 3
+    assert program.read() is False
+
+
 # -------------------------------------------------------------------------------------------------------- nothing is left
 
 

@@ -79,7 +79,7 @@ LIVING = (
     Sabotage(
         "fork whatever there is",
         "one worker in a thousand waits for ever for a lock that a thread of its template had held",
-        (Edit(TEMPLATE, "        if known:\n", "        if False:\n"),),
+        (Edit(TEMPLATE, "        if found:\n", "        if False:\n"),),
         (FORKING + "test_what_cannot_be_forked_is_refused_with_the_name_of_who_brought_it",),
     ),
     Sabotage(
