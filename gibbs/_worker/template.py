@@ -30,8 +30,8 @@ else:
 _OUR_OWN = "cloudpickle"  # what workers need, and import when they do
 _WHY = (
     "Only the thread that forks is there in the fork; what the others held would be held for ever, and a GPU cannot be used any more. "
-    "Leave that module to the workers, which import it with the model; or keep it from doing so when it is imported, as "
-    "OPENBLAS_NUM_THREADS=1 and OMP_NUM_THREADS=1 do for the libraries that know them"
+    "Leave that module to the workers, which import it with the model; or keep it from doing so when it is imported, by env=: "
+    "OPENBLAS_NUM_THREADS=1 and OMP_NUM_THREADS=1 for the libraries that know them, JE_ARROW_MALLOC_CONF=background_thread:false for pyarrow"
 )
 
 
