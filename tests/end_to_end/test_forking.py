@@ -60,9 +60,14 @@ def templates(tmp_path):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr("gibbs._launch.forked._FORK_PATIENCE", 0.2)
-    monkeypatch.setattr("gibbs._launch.forked._TOLD_PATIENCE", 0.2)
+def lose_patience(monkeypatch):
+    """With a template that was stopped: before that it may take its time, on a machine that is busy."""
+
+    def lose_patience():
+        monkeypatch.setattr("gibbs._launch.forked._FORK_PATIENCE", 0.2)
+        monkeypatch.setattr("gibbs._launch.forked._TOLD_PATIENCE", 0.2)
+
+    return lose_patience
 
 
 async def ended(hub):
@@ -118,12 +123,14 @@ async def test_how_a_worker_ended_is_told_as_of_any_other(preload, heard):
 @pytest.mark.parametrize("how", ["serves", "is dead", "stands still"])
 @pytest.mark.in_turn
 async def test_what_a_worker_started_goes_with_it_whether_or_not_its_template(
-    how, preload, heard, until, impatient, running
+    how, preload, heard, until, lose_patience, running
 ):
     async with gibbs.open_hub(CALLS, workers=1, launcher=preload(output=heard)) as hub:
         template = await hub.request(os.getppid)
         if how != "serves":
             os.kill(template, signal.SIGKILL if how == "is dead" else signal.SIGSTOP)
+        if how == "stands still":
+            lose_patience()
         with pytest.raises(gibbs.WorkerCrashed) as caught:
             await hub.request(leave_a_subprocess_and_exit)
         assert caught.value.exit_code == (1 if how == "serves" else None)
@@ -155,14 +162,15 @@ async def test_a_template_that_dies_costs_no_worker_and_the_next_start_makes_ano
 
 
 @pytest.mark.in_turn
-async def test_a_template_that_stands_still_keeps_nobody(preload, templates, until, impatient):
+async def test_a_template_that_stands_still_keeps_nobody(preload, templates, until, lose_patience):
     async with gibbs.open_hub(CALLS, workers=1, launcher=preload()) as hub:
         os.kill(templates()[0], signal.SIGSTOP)
+        lose_patience()
         error = await ended(hub)
         assert (error.signal, error.may_still_run) == (None, False)
         await until(lambda: hub.statistics().seats["serving"] == 1)
-        assert await answer(hub, os.getppid) == templates()[1]
-        os.kill(templates()[1], signal.SIGSTOP)
+        assert await answer(hub, os.getppid) == templates()[-1]
+        os.kill(templates()[-1], signal.SIGSTOP)
         start = time.monotonic()
     assert time.monotonic() - start < 5
 
