@@ -172,7 +172,7 @@ async def test_a_template_that_stands_still_keeps_nobody(preload, templates, unt
         assert await answer(hub, os.getppid) == templates()[-1]
         os.kill(templates()[-1], signal.SIGSTOP)
         start = time.monotonic()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.in_turn
