@@ -29,6 +29,7 @@ DOCS = ROOT / "docs"
 MODULES = [
     "gibbs",
     "gibbs.abc",
+    "gibbs.events",
     "gibbs.testing",
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",

@@ -39,6 +39,7 @@ NAV = {
         "Conversations": "leases.md",
         "From one machine to a cluster": "cluster.md",
         "A hub that lives for months": "living.md",
+        "What happens in it": "observers.md",
         "Moving to gibbs": "moving.md",
         "Examples": "examples.md",
     },

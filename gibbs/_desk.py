@@ -124,6 +124,7 @@ class Desk:
         if deadline is None and self._knows_deadlines:
             deadline = self.loop.deadline()
         ticket = Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress, lease=self.lease)
+        ticket.method = method or "__call__"
         if self._sheds:
             self._shed(ticket)
         return ticket
@@ -192,7 +193,7 @@ class Desk:
         dispatcher = self.crew.dispatcher
         must_not_wait = self._is_bounded and dispatcher.waiting >= self.crew.options.max_pending
         orders = dispatcher.submit(ticket, alone=must_not_wait)
-        if orders:
+        if orders or self.crew.observers is not None:
             self.crew.carry_out(orders)
         if ticket.seat is None:
             self._tell_who_waits(ticket)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .abc import Launcher
+    from .events import Observer
 
 M = TypeVar("M")
 
@@ -246,6 +247,7 @@ def open_hub(
     restarts: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
     propagate: Sequence[ContextVar[Any]] = (),
     logs: bool = True,
+    observers: Sequence[Observer] = (),
 ) -> AbstractAsyncContextManager[Hub[M]]:
     """Start `workers` processes, each with a model of its own built by `factory(*args)`, and serve requests with them.
 
@@ -280,6 +282,7 @@ def open_hub(
             pickled with the arguments. A batch, whose callers each have their own, has none.
         logs: True: what workers log by `logging` is handled here, by the loggers and handlers of this program, at the levels that they
             have when the worker starts; False: by what the model sets up in its worker.
+        observers: functions that are told what happens, each event as it happens: see `gibbs.events`.
 
     Raises:
         TypeError, ValueError: an option makes no sense; no process was started.
@@ -320,6 +323,7 @@ def open_hub(
         restarts=restarts,
         propagate=propagate,
         logs=logs,
+        observers=observers,
         call=CallOptions(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel),
     )
     _refuse_recursive_start(options.name)
@@ -343,7 +347,7 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
             patience = 0.0  # a hub that never opened has nobody to be polite to
             try:
                 crew.start(tg)
-                await crew.open()
+                await crew.opening.wait()
                 patience = options.close_timeout
                 with body_scope:
                     yield hub

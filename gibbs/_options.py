@@ -10,6 +10,7 @@ import math
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ._core.affinity import affinity_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .abc import Launcher
+    from .events import Observer
 
 MOST_PRIORITY = 100  # each that waits has a line of its own
 LEAST_MESSAGE = 1 << 20  # bytes; a worker must be able to say in words what went wrong
@@ -138,6 +140,7 @@ class HubOptions:
     restarts: RestartPolicy
     propagate: Sequence[ContextVar[Any]]
     logs: bool
+    observers: Sequence[Observer]
     call: CallOptions
     elastic: Elastic | None = field(init=False)  # None: there are as many workers as somebody says
     crews: tuple[tuple[Launcher, int], ...] = field(init=False)  # which launcher fills how many seats, in their order
@@ -185,6 +188,11 @@ class HubOptions:
         object.__setattr__(self, "propagate", tuple(self.propagate))
         if not isinstance(self.logs, bool):
             raise TypeError(f"logs must be True or False, not {self.logs!r}")
+        if not isinstance(self.observers, list | tuple) or not all(map(callable, self.observers)):
+            raise TypeError(f"observers must be a list of functions, not {self.observers!r}")
+        if any(map(iscoroutinefunction, self.observers)):
+            raise TypeError(f"observers must not be async functions: nobody would wait for them: {self.observers!r}")
+        object.__setattr__(self, "observers", tuple(self.observers))
 
     @property
     def least(self) -> int:

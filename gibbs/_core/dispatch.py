@@ -99,12 +99,9 @@ class Dispatcher(Placement):
     def submit_all(self, tickets: Sequence[Ticket]) -> list[Order]:
         """One caller asks for several on the same terms, each of which may run alone: as many as a seat has room for are sent in one go."""
         assert not tickets or (tickets[0].group is None and tickets[0].lease is None)
-        queue = self._queue
-        for number, ticket in enumerate(tickets, self._arrivals + 1):
-            ticket.number = number
-            queue.append(ticket)
-        self._arrivals += len(tickets)
-        self._live += len(tickets)
+        self._accept_all(tickets)
+        for ticket in tickets:
+            self._queue.append(ticket)
         orders = self._assign()
         if tickets and tickets[0].give_up_at < math.inf:
             for ticket in tickets:
@@ -155,11 +152,11 @@ class Dispatcher(Placement):
 
     # ---- the verbs: a seat's worker
 
-    def launch(self, seat: Seat) -> None:
+    def launch(self, seat: Seat) -> list[Order]:
         """A worker is being started for the seat."""
         seat.move(SeatMove.LAUNCH)
-        seat.incarnation += 1
         seat.begun = 0
+        return []
 
     def ready(self, seat: Seat, *, on_cancel: str) -> list[Order]:
         """The worker has built its model, which bears a cancelled call so. It serves, or is a spare if enough do."""
@@ -308,9 +305,10 @@ class Dispatcher(Placement):
             self._call_from_aside()
         return self._assign()
 
-    def retire(self, seat: Seat) -> None:
+    def retire(self, seat: Seat) -> list[Order]:
         """No further worker will sit here, unless it is revived."""
         seat.move(SeatMove.RETIRE)
+        return []
 
     # ---- the verbs: how many serve
 
@@ -331,13 +329,14 @@ class Dispatcher(Placement):
                 orders += self._changed(seat)
         return orders + self._assign()
 
-    def add(self, seat: Seat) -> None:
+    def add(self, seat: Seat) -> list[Order]:
         """One more seat, or one that was retired: it is VACANT."""
         if seat.state is SeatState.RETIRED:
             seat.move(SeatMove.REVIVE)
             seat.dismissed = False
         else:
             self.seats.append(seat)
+        return []
 
     def dismiss(self, seat: Seat) -> list[Order]:
         """Its worker is to go, as soon as it holds nothing and is not leased. A spare takes its place at once."""

@@ -24,7 +24,7 @@ from .ticket import TicketMove
 from .urgent_queue import UrgentQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .group import Group
     from .lease import Lease
@@ -140,6 +140,12 @@ class Placement:
         self._arrivals += 1
         ticket.number = self._arrivals
         self._live += 1
+
+    def _accept_all(self, tickets: Sequence[Ticket]) -> None:
+        for number, ticket in enumerate(tickets, self._arrivals + 1):
+            ticket.number = number
+        self._arrivals += len(tickets)
+        self._live += len(tickets)
 
     def _end(self, ticket: Ticket, move: TicketMove, outcome: object = None) -> None:
         ticket.move(move, outcome)

@@ -26,6 +26,8 @@ from . import pace
 from .ticket import IllegalMove
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .lease import Lease
     from .ticket import Ticket
 
@@ -110,6 +112,7 @@ class Seat:
         "state",
         "target",
         "together",
+        "watch",
         "window",
     )
 
@@ -136,13 +139,18 @@ class Seat:
         self.recalled: set[int] = set()
         self.seen_at_its_head = 0  # link id that was there at the last tick
         self.lease: Lease | None = None  # that holds it; written by `Leases`
+        self.watch: Callable[[Seat, SeatState], None] | None = None  # is told the state before, after each move
 
     def move(self, move: SeatMove) -> None:
-        """The only writer of `state`. Raises IllegalMove, and then nothing has changed."""
+        """The only writer of `state`, and of `incarnation`. Raises IllegalMove, and then nothing has changed."""
         state = MOVES[self.state].get(move)
         if state is None:
             raise IllegalMove(f"a seat that is {self.state} cannot {move}")
-        self.state = state
+        before, self.state = self.state, state
+        if move is SeatMove.LAUNCH:
+            self.incarnation += 1
+        if self.watch is not None:
+            self.watch(self, before)
 
     @property
     def has_room(self) -> bool:

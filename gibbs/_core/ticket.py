@@ -143,6 +143,7 @@ class Ticket:
         "lease",
         "link_id",
         "many",
+        "method",
         "number",
         "outcome",
         "payload",
@@ -184,6 +185,7 @@ class Ticket:
         self.question: Callable[[float], None] | None = (
             None  # the worker's, how many seconds that are: the caller answers
         )
+        self.method = ""  # the model's, by name; none where it asks for a lease
         self.many = False  # its caller has asked for others with it, which may be answered together
         self.number = 0  # arrival number, given by the dispatcher; the order of the queue
         self.state = TicketState.QUEUED

@@ -10,6 +10,7 @@ from .._core.ticket import TicketState
 if TYPE_CHECKING:
     from .._core.seat import Seat
     from .._core.ticket import Ticket
+    from .observers import Observers
 
 logger = logging.getLogger("gibbs")
 
@@ -17,7 +18,8 @@ logger = logging.getLogger("gibbs")
 class Cleanups:
     """What became of the workers of cancelled calls, over a hub's whole life."""
 
-    def __init__(self) -> None:
+    def __init__(self, observers: Observers | None) -> None:
+        self._observers = observers
         self.kept = 0
         self.killed = 0
         self._warned = False
@@ -26,6 +28,8 @@ class Cleanups:
         """Count a worker; say once what would have spared it, unless it had to go anyway."""
         if ticket.state is not TicketState.CANCELLED:  # the hub closes: nothing was to be spared
             return
+        if self._observers is not None:
+            self._observers.cleaned_up(seat, ticket, kept=kept)
         if kept:
             self.kept += 1
             return

@@ -24,6 +24,7 @@ from ..abc import LaunchRefused
 from .cleanups import Cleanups
 from .clock import Clock
 from .logs import Records
+from .opening import Opening
 from .own import own
 from .recycler import Recycler
 from .repertoire import Repertoire
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .._options import HubOptions
     from .arena import Shelf
     from .fleet import Fleet
+    from .observers import Observers
 
 logger = logging.getLogger("gibbs")
 
@@ -60,16 +62,17 @@ class Crew:
         self.recipe = recipe
         posts = fleet.posts[: options.least + options.spares]
         seats = [Seat(index, is_far=not post.traits.same_host) for index, post in enumerate(posts)]
-        self.dispatcher = Dispatcher(seats, quota=options.least, urgent=options.order == "deadline")
+        self.loop = running_loop()
+        self.observers: Observers | None = None  # nobody: nothing is written down
+        self.dispatcher = self._dispatcher(seats)
         self.supervisors = [
             Supervisor(seat, post, self, recipe, place=seat.index) for seat, post in zip(seats, posts, strict=True)
         ]
         self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
-        self.cleanups = Cleanups()
+        self.cleanups = Cleanups(self.observers)
         self.records = Records(options.name, wanted=options.logs)
         self.lender = None if fleet.arguments is None else Lender(fleet.arguments, options.max_message)
         self.news = News()
-        self.loop = running_loop()
         self.turns = Turns()
         self.repertoire = Repertoire(options, self.dispatcher)
         self.closed: ClosedReason | None = None
@@ -78,14 +81,23 @@ class Crew:
         self._cancel_body = cancel_body
         self._restarts = Restarts(options.restarts)
         self._problems: deque[GibbsError] = deque(maxlen=16)  # the last failures, for RestartsExhausted
-        self._opening = True
-        self._failed_to_open: list[WorkerStartFailed] = []
+        self.opening = Opening(self)
         self._running = 0  # tasks of the hub's own
         self.restarts = 0  # workers started in the place of one that had died, or had not become ready
         self.staffing = Staffing(self, fleet.posts)
         self.closing = anyio.Event()  # set when the hub takes no more requests
         self.clock = Clock(self)
         self.scaler = None if options.elastic is None else Scaler(self, options.elastic)
+
+    def _dispatcher(self, seats: list[Seat]) -> Dispatcher:
+        options = self.options
+        if not options.observers:
+            return Dispatcher(seats, quota=options.least, urgent=options.order == "deadline")
+        from .observers import Observers, WatchedDispatcher  # which take some milliseconds
+
+        watched = WatchedDispatcher(seats, quota=options.least, urgent=options.order == "deadline")
+        self.observers = Observers(options.name, options.observers, watched, self.loop.now)
+        return watched
 
     # ---- opening
 
@@ -113,25 +125,6 @@ class Crew:
         """Run it in a task of the hub's own, whose failure is the hub's."""
         assert self._tg is not None
         self._tg.start_soon(own(self._watched), run, name=f"gibbs {self.options.name} {name}")
-
-    async def open(self) -> None:
-        """Return when as many workers are ready as the options ask for. Raises WorkerStartFailed when they cannot be."""
-        while self.serving < self.options.ready:
-            if len(self.supervisors) - len(self._failed_to_open) < self.options.ready:
-                first, *others = self._failed_to_open
-                for other in others:
-                    first.add_note(f"also: {other}")
-                raise first
-            if self.failure is not None:
-                raise self.failure
-            await self.news.wait()
-        self._opening = False
-        self.news.announce()
-
-    async def _until_open(self) -> None:
-        """Return when the hub's body is entered, or never will be."""
-        while self._opening and self.closed is None:
-            await self.news.wait()
 
     async def _watched(self, run: Callable[[], Awaitable[None]]) -> None:
         self._running += 1  # here: a task that is cancelled before it begins must not be waited for
@@ -161,10 +154,8 @@ class Crew:
 
     async def start_failed(self, seat: Seat, problem: WorkerStartFailed) -> float:
         """A worker did not become ready. Returns the seconds until the next attempt; while the hub opens there is none."""
-        if self._opening:
-            self._failed_to_open.append(problem)
-            self.news.announce()
-            await self._until_open()
+        if not self.opening.is_over:
+            await self.opening.failed(problem)
         if self.is_over:  # a hub that drains goes on: it owes answers
             return math.inf
         logger.warning("%s", problem)
@@ -222,6 +213,8 @@ class Crew:
                 if given_back is not None:
                     orders += self.dispatcher.given_back(order.seat, given_back)
                 self.clock.waits.ring()
+        if self.observers is not None:
+            self.observers.tell()
 
     def ask(self, ticket: Ticket, question: Callable[[float], None]) -> None:
         """A worker asks how many seconds the caller of a request will wait: nobody but that caller's own task can tell."""
@@ -248,6 +241,8 @@ class Crew:
             self.closed = "draining"
             self.closing.set()
             self.carry_out(self.dispatcher.drain())
+            if self.observers is not None:
+                self.observers.changed("draining")
             self.news.announce()
 
     def fail(self, error: BaseException) -> None:
@@ -256,6 +251,8 @@ class Crew:
             self.failure = error
             if self.closed != "closed":
                 self.closed = "failed"
+                if self.observers is not None:
+                    self.observers.changed("failed", error)
                 self._cancel_body()  # before the waiters wake: one that is the body itself gets the cancellation
         self.close(self.options.close_timeout)
 
@@ -263,6 +260,8 @@ class Crew:
         """Take no more requests and let all workers go, within so many seconds. Synchronous; may be repeated to hurry."""
         if self.closed in (None, "draining"):
             self.closed = "closed"
+            if self.observers is not None:
+                self.observers.changed("closed")
         if not self.dispatcher.closed:
             self.carry_out(self.dispatcher.close())
         deadline = anyio.current_time() + patience

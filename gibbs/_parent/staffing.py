@@ -59,7 +59,9 @@ class Staffing:
     def resize(self, workers: int) -> None:
         """So many are to serve from now on: who is too many goes when it has nothing to do, who is missing is started."""
         crew = self._crew
-        self.wanted = workers
+        before, self.wanted = self.wanted, workers
+        if crew.observers is not None and workers != before:
+            crew.observers.resized(before, workers)
         crew.carry_out(crew.dispatcher.resize(workers))
         present = self._present
         places = workers + crew.options.spares
@@ -108,7 +110,7 @@ class Staffing:
         supervisor = Supervisor(seat, post, crew, recipe, place=place)
         crew.supervisors[index : index + 1] = [supervisor]
         supervisor.on_trial = on_trial
-        crew.dispatcher.add(seat)
+        crew.carry_out(crew.dispatcher.add(seat))
         crew.fill(supervisor)
         return supervisor
 
@@ -157,6 +159,8 @@ class Staffing:
             for arrays in reload.shared:
                 if arrays not in self.shared:  # the same may have been given again
                     arrays.close()
+            if self._crew.observers is not None:
+                self._crew.observers.reloaded(reload.problem)
             reload.done.set()
 
     async def _reload(self, reload: Reload) -> None:

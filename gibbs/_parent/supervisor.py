@@ -21,6 +21,7 @@ from .death import Death
 from .link import Link
 from .logs import levels
 from .memory import oom_kills
+from .start_slot import StartSlot
 from .usable_cpus import usable_cpus
 from .worker import Worker
 
@@ -46,7 +47,7 @@ class Supervisor:
         self._crew = crew
         self._deadline = math.inf  # of the hub's closing; finite once it closes
         self._launching = anyio.CancelScope()
-        self._ready_at = math.nan
+        self._launched_at = self._ready_at = math.nan
         self._oom_kills: int | None = None  # by the kernel's counter, when this worker was launched
         self.first_link_id = 0  # the last id that was used here before this worker
 
@@ -85,17 +86,18 @@ class Supervisor:
                     while not self.closing:
                         await self._crew.news.wait()
                 self._crew.restarts += not self.closing
-        self._crew.dispatcher.retire(self.seat)
+        self._crew.carry_out(self._crew.dispatcher.retire(self.seat))
 
     async def _one_life(self) -> float:
         """One worker, from launch to grave. Returns how many seconds to wait before the next one."""
-        self._crew.dispatcher.launch(self.seat)
+        self._crew.carry_out(self._crew.dispatcher.launch(self.seat))
+        self._launched_at = anyio.current_time()
         self._ready_at = math.nan
         self.first_link_id = self.seat.last_link_id
         self._oom_kills = oom_kills()
         worker: Worker | None = None
         problem: WorkerStartFailed | None = None
-        slot = _StartSlot(self.post.start_slots)
+        slot = StartSlot(self.post.start_slots)
         try:
             process, start_deadline = await self._launch(slot)
             worker = self.worker = self._worker(process)
@@ -109,22 +111,28 @@ class Supervisor:
             slot.release()
             self.worker = None
             self._settle(worker)
+        observers = self._crew.observers
+        if worker is not None and not math.isnan(self._ready_at):
+            crash = self._death(worker).error()
+            if observers is not None:
+                observers.ended(crash, worker.ending, planned=self.closing or worker.lost_to_a_cancel)
+            if self.closing:
+                return math.inf
+            return 0.0 if worker.lost_to_a_cancel else self._crew.crashed(self.seat, self._ready_at, crash)
         if self.closing:
             return math.inf
-        if worker is not None and not math.isnan(self._ready_at):
-            if worker.lost_to_a_cancel:
-                return 0.0
-            return self._crew.crashed(self.seat, self._ready_at, self._death(worker).error())
         if worker is not None:
             problem = self._explain(worker)
         assert problem is not None
+        if observers is not None:
+            observers.start_failed(self.seat, problem)
         if self.on_trial:
             self.problem = problem
             self.dismiss()
             return math.inf
         return await self._crew.start_failed(self.seat, problem)
 
-    async def _launch(self, slot: _StartSlot) -> tuple[WorkerProcess, float]:
+    async def _launch(self, slot: StartSlot) -> tuple[WorkerProcess, float]:
         """A process, and the time by which its model must be built. Raises WorkerStartFailed."""
         options, post = self._crew.options, self.post
         spec = WorkerSpec(
@@ -188,13 +196,16 @@ class Supervisor:
             "logs": levels() if options.logs else None,
         }
 
-    def _serve(self, slot: _StartSlot) -> None:
+    def _serve(self, slot: StartSlot) -> None:
         """The worker has built its model."""
         assert self.worker is not None
         assert self.worker.welcome is not None
         slot.release()
         self._ready_at = anyio.current_time()
         self.on_trial = False
+        if self._crew.observers is not None:
+            took = self._ready_at - self._launched_at
+            self._crew.observers.ready(self.seat, self.worker.process.origin, took)
         self._crew.became_ready(self.seat, self.worker.welcome[1])
 
     def _settle(self, worker: Worker | None) -> None:
@@ -274,21 +285,3 @@ class Supervisor:
             stderr_tail=ending.tail if ending else "",
             detail=detail,
         )
-
-
-class _StartSlot:
-    """A place among the workers that may start at once; given back when the worker is ready, or its attempt over."""
-
-    def __init__(self, slots: anyio.Semaphore | None) -> None:
-        self._slots = slots
-        self._held = False
-
-    async def acquire(self) -> None:
-        if self._slots is not None:
-            await self._slots.acquire()
-            self._held = True
-
-    def release(self) -> None:
-        if self._slots is not None and self._held:
-            self._held = False
-            self._slots.release()

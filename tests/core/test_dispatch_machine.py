@@ -72,11 +72,18 @@ class DispatcherMachine(AfterEachStep):
         enough=st.sampled_from([1, 3, 10, ENOUGH, ENOUGH]),
         companies=COMPANIES,
         spares=st.sampled_from([0, 0, 1, 2]),
+        watched=st.booleans(),
     )
-    def open(self, models, window, max_pending, policy, chance, enough, companies, spares):
+    def open(self, models, window, max_pending, policy, chance, enough, companies, spares, watched):
         in_band = [one for _, one in models]
         self.hub = PlainHub(
-            in_band, max_pending=max_pending, policy=policy, chance=chance, spares=spares, enough=enough
+            in_band,
+            max_pending=max_pending,
+            policy=policy,
+            chance=chance,
+            spares=spares,
+            enough=enough,
+            watched=watched,
         )
         self.hub.meet(companies)
         for place, (on_cancel, _) in zip(self.hub.places, models, strict=True):

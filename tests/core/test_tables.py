@@ -154,6 +154,7 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
         "flow": None,
         "group": None,
         "many": False,
+        "method": "",
         "progress": None,
         "lease": None,
         "give_up_at": math.inf,
@@ -168,6 +169,7 @@ def test_a_new_seat_is_vacant_and_its_model_is_not_asked_to_be_interrupted():
         "window": 1,
         "begun": 0,
         "has_page": True,
+        "watch": None,
         "recalled": set(),
         "seen_at_its_head": 0,
         "together": False,
@@ -223,8 +225,12 @@ def test_a_seat_moves_as_the_table_says_or_not_at_all(state, move):
             seat.move(move)
         assert snapshot(seat) == before
     else:
+        told = []
+        seat.watch = lambda *moved: told.append(moved)
         seat.move(move)
-        assert snapshot(seat) == {**before, "state": to}
+        after = {**before, "state": to, "incarnation": before["incarnation"] + (move == "launch"), "watch": seat.watch}
+        assert snapshot(seat) == after
+        assert told == [(seat, state)]
 
 
 LEASE_ROADS = {
@@ -275,7 +281,7 @@ def test_a_ticket_and_a_seat_say_what_they_are():
     assert repr(ticket) == "<Ticket 7 sent>"
     ticket.seat, seat.held[5] = seat, ticket
     assert repr(ticket) == "<Ticket 7 sent at seat 3>"
-    assert repr(seat) == "<Seat 3.0 serving holds [5]>"
+    assert repr(seat) == "<Seat 3.1 serving holds [5]>"
 
 
 def test_an_illegal_move_is_a_bug_of_the_library():

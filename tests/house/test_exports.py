@@ -15,6 +15,7 @@ TREE = ast.parse(SOURCE.read_text()) if SOURCE.is_file() else ast.Module([], [])
 PUBLIC_MODULES = [
     "gibbs",
     "gibbs.abc",
+    "gibbs.events",
     "gibbs.worker",
     "gibbs.testing",
     "gibbs.testing.strategies",

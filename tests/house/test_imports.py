@@ -13,6 +13,7 @@ GIBBS = Path(__file__).parents[2] / "gibbs"
 # Room → the rooms whose names it may import, besides its own. "gibbs" is the public package itself.
 MAY_IMPORT: dict[str, set[str]] = {
     "_errors": {"_records"},
+    "events": {"_errors", "_records"},
     "_records": set(),
     "_model": set(),
     "_batched": set(),
@@ -24,8 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_share": {"_wire"},
     "dial": {"_launch"},  # a door too, for launchers
     "_factory": {"_batched", "_model"},
-    "_options": {"_batched", "_core", "abc", "_model", "_wire"},
-    "_parent": {"_core", "_wire", "abc", "_records", "_errors", "_options"},
+    "_options": {"_batched", "_core", "abc", "events", "_model", "_wire"},
+    "_parent": {"_core", "_wire", "abc", "events", "_records", "_errors", "_options"},
     "_launch": {"_parent", "_core", "_wire", "abc", "_records"},
     "_context": {"_options", "_wire"},
     "_opener": {"_core", "_errors", "_options", "_wire"},
@@ -45,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_wire",
         "_model",
         "abc",
+        "events",
         "_records",
         "_errors",
         "_factory",

@@ -40,6 +40,19 @@ class AfterEachStep(RuleBasedStateMachine):
             assert ticket.link_id == (next(i for i, r in places[0].held.items() if r is request) if places else 0)
 
     @invariant()
+    def who_reads_what_is_written_down_knows_where_everything_is(self):
+        reader = self.hub.reader
+        if reader is None:
+            return
+        reader.read_on()
+        for request in self.hub.requests:
+            ticket = request.ticket
+            assert (ticket in reader.ended) == ticket.ended
+            assert ticket.ended or reader.seats[ticket] is ticket.seat
+        for seat, state in reader.states.items():
+            assert seat.state == state
+
+    @invariant()
     def no_worker_is_further_ahead_of_a_reader_than_it_may_be(self):
         for request in self.hub.requests:
             flow = request.ticket.flow

@@ -26,11 +26,13 @@ from gibbs._core.restarts import Restarts
 from gibbs._core.seat import Seat
 from gibbs._core.terms import Terms
 from gibbs._core.ticket import Answer, Lost, Ticket
+from gibbs._core.watched import WatchedDispatcher
 from gibbs._wire.items import cut_items
 from gibbs._wire.messages import ANSWER, FAILURE, ITEMS, SKIPPED
 from tests.core.machine.failures import FailureLog
 from tests.core.machine.follower import Follower
 from tests.core.machine.model import Company, Place, PlainLease, Request, Stream, seconds_for
+from tests.core.machine.reader import Reader
 
 
 class PlainHub(Follower):
@@ -43,6 +45,7 @@ class PlainHub(Follower):
         chance: float = 0.0,
         spares: int = 0,
         enough: int = ENOUGH,
+        watched: bool = False,
     ) -> None:
         self.max_pending = max_pending
         self.enough = enough
@@ -51,7 +54,9 @@ class PlainHub(Follower):
         self.quota = max(1, len(in_band) - spares)
         self.shrinks = False  # fewer than before are to serve, in this moment
         self.leased_before = 0  # when fewer were to serve than before
-        self.dispatcher = Dispatcher((place.seat for place in self.places), quota=self.quota, enough=enough)
+        kind = WatchedDispatcher if watched else Dispatcher
+        self.dispatcher = kind((place.seat for place in self.places), quota=self.quota, enough=enough)
+        self.reader = Reader(self.dispatcher) if watched else None
         self.restarts = Restarts(policy)
         self.failures = FailureLog(policy)
         self.requests: list[Request] = []

@@ -1,0 +1,96 @@
+"""A dispatcher that writes down what it does: each transition of a ticket and of a seat, in their order.
+
+Decides nothing. Promises that who reads it all knows where each ticket is: accepted once, then sent and returned in turn, then ended once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from .dispatch import Dispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .orders import Order, Send
+    from .seat import Seat, SeatState
+    from .ticket import Ticket, TicketMove
+
+
+class Accepted(NamedTuple):
+    """It has its number."""
+
+    ticket: Ticket
+
+
+class Sent(NamedTuple):
+    """That seat's worker has it."""
+
+    ticket: Ticket
+    seat: Seat
+
+
+class Returned(NamedTuple):
+    """It is QUEUED again."""
+
+    ticket: Ticket
+
+
+class Ended(NamedTuple):
+    """Its state is an end."""
+
+    ticket: Ticket
+
+
+class Moved(NamedTuple):
+    """A seat is in another state; its incarnation is that of the worker which it has, or had."""
+
+    seat: Seat
+    incarnation: int
+    before: SeatState
+    after: SeatState
+
+
+Transition: TypeAlias = Accepted | Sent | Returned | Ended | Moved
+
+
+class WatchedDispatcher(Dispatcher):
+    """What happened since somebody has last taken it is `happened`."""
+
+    def __init__(self, seats: Iterable[Seat], **options: Any) -> None:
+        self.happened: list[Transition] = []
+        super().__init__(seats, **options)
+        for seat in self.seats:
+            seat.watch = self._moved
+
+    def take(self) -> list[Transition]:
+        """What happened since the last time."""
+        happened, self.happened = self.happened, []
+        return happened
+
+    def add(self, seat: Seat) -> list[Order]:
+        seat.watch = self._moved
+        return super().add(seat)
+
+    def _moved(self, seat: Seat, before: SeatState) -> None:
+        self.happened.append(Moved(seat, seat.incarnation, before, seat.state))
+
+    def _accept(self, ticket: Ticket) -> None:
+        super()._accept(ticket)
+        self.happened.append(Accepted(ticket))
+
+    def _accept_all(self, tickets: Sequence[Ticket]) -> None:
+        super()._accept_all(tickets)
+        self.happened += map(Accepted, tickets)
+
+    def _send(self, tickets: list[Ticket], seat: Seat, *, together: bool = False) -> Send:
+        self.happened += [Sent(ticket, seat) for ticket in tickets]
+        return super()._send(tickets, seat, together=together)
+
+    def _requeue(self, ticket: Ticket) -> None:
+        self.happened.append(Returned(ticket))
+        super()._requeue(ticket)
+
+    def _end(self, ticket: Ticket, move: TicketMove, outcome: object = None) -> None:
+        super()._end(ticket, move, outcome)
+        self.happened.append(Ended(ticket))

@@ -1,0 +1,163 @@
+"""Tells observers what happens in one hub, in order and right after it.
+
+Knows transitions of the core and says them as `gibbs.events`. Must never change anything, nor let an observer do so by raising. Promises that each
+request that was told to be accepted is told to have ended, once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from .. import events
+from .._core.ticket import TicketState
+from .._core.watched import Accepted, Ended, Moved, Returned, Sent
+from .._core.watched import WatchedDispatcher as WatchedDispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._core.seat import Seat
+    from .._core.ticket import Answer, Ticket
+    from .._core.watched import Transition
+    from .._errors import HubClosed, WorkerCrashed, WorkerStartFailed
+    from .._records import Ending, Origin
+
+logger = logging.getLogger("gibbs")
+
+_OUTCOMES: dict[TicketState, events.Outcome] = {
+    TicketState.CANCELLED: "cancelled",
+    TicketState.EXPIRED: "expired",
+    TicketState.REFUSED: "refused",
+    TicketState.LOST: "crashed",
+    TicketState.LEASED: "leased",
+}
+
+
+class Observers:
+    """Those of one hub.
+
+    Invariant: `_sent` has, for each request that some worker has, which one that is and since when.
+    """
+
+    def __init__(
+        self,
+        hub: str,
+        observers: Sequence[events.Observer],
+        dispatcher: WatchedDispatcher,
+        now: Callable[[], float],
+    ) -> None:
+        self._hub = hub
+        self._observers = observers
+        self._dispatcher = dispatcher
+        self._now = now
+        self._sent: dict[int, tuple[float, int, int]] = {}
+        self._raised: set[int] = set()  # which of them have
+
+    def tell(self) -> None:
+        """What the core has done meanwhile."""
+        if self._dispatcher.happened:
+            for transition in self._dispatcher.take():
+                self._tell(self._event(transition))
+
+    # ---- what the core does not know
+
+    def changed(self, state: events.HubState, error: BaseException | None = None) -> None:
+        """The hub is open, or takes no more requests."""
+        self._say(events.HubChanged, state=state, error=error)
+
+    def resized(self, before: int, after: int) -> None:
+        """So many workers are to serve from now on."""
+        self._say(events.HubResized, before=before, after=after)
+
+    def reloaded(self, error: WorkerStartFailed | HubClosed | None) -> None:
+        """A reload is over."""
+        self._say(events.HubReloaded, error=error)
+
+    def ready(self, seat: Seat, origin: Origin, took: float) -> None:
+        """The seat's worker has built its model."""
+        self._say(
+            events.WorkerReady,
+            seat=seat.index,
+            incarnation=seat.incarnation,
+            pid=origin.pid,
+            host=origin.host,
+            took=took,
+        )
+
+    def ended(self, crash: WorkerCrashed, ending: Ending, *, planned: bool) -> None:
+        """A worker that was ready is gone."""
+        self._say(
+            events.WorkerEnded,
+            seat=crash.seat,
+            incarnation=crash.incarnation,
+            pid=crash.pid,
+            host=crash.host,
+            ending=ending,
+            probable_cause="" if planned else crash.probable_cause,
+            planned=planned,
+        )
+
+    def start_failed(self, seat: Seat, error: WorkerStartFailed) -> None:
+        """A worker did not become ready."""
+        self._say(events.StartFailed, seat=seat.index, incarnation=seat.incarnation, error=error)
+
+    def cleaned_up(self, seat: Seat, ticket: Ticket, *, kept: bool) -> None:
+        """A worker is free of a cancelled call, or had to be ended for it."""
+        self._say(events.CleanedUp, seat=seat.index, incarnation=seat.incarnation, number=ticket.number, kept=kept)
+
+    def _say(self, kind: Callable[..., events.Event], **facts: Any) -> None:
+        """Behind what has happened until now."""
+        self.tell()
+        self._tell(kind(hub=self._hub, at=self._now(), **facts))
+
+    # ---- what it does
+
+    def _tell(self, event: events.Event) -> None:
+        for number, observer in enumerate(self._observers):
+            try:
+                observer(event)
+            except Exception:
+                if number not in self._raised:
+                    self._raised.add(number)
+                    logger.exception(
+                        "an observer of the hub %r, %r, has raised; it goes on to be told, and this is said once",
+                        self._hub,
+                        observer,
+                    )
+
+    def _event(self, transition: Transition) -> events.Event:
+        hub, at = self._hub, self._now()
+        match transition:
+            case Accepted(ticket):
+                return events.RequestAccepted(hub=hub, at=at, number=ticket.number, method=ticket.method)
+            case Sent(ticket, seat):
+                self._sent[ticket.number] = at, seat.index, seat.incarnation
+                return events.RequestSent(
+                    hub=hub, at=at, number=ticket.number, seat=seat.index, incarnation=seat.incarnation
+                )
+            case Returned(ticket):
+                _, index, incarnation = self._sent.pop(ticket.number)
+                return events.RequestReturned(hub=hub, at=at, number=ticket.number, seat=index, incarnation=incarnation)
+            case Ended(ticket):
+                since, sent_to, _ = self._sent.pop(ticket.number, (at, None, 0))
+                return events.RequestEnded(
+                    hub=hub,
+                    at=at,
+                    number=ticket.number,
+                    method=ticket.method,
+                    outcome=_outcome(ticket),
+                    seat=sent_to,
+                    waited=max(0.0, since - ticket.created),
+                    took=max(0.0, at - since),
+                )
+            case Moved(seat, incarnation, before, after):
+                return events.SeatChanged(
+                    hub=hub, at=at, seat=seat.index, incarnation=incarnation, before=before.value, after=after.value
+                )
+
+
+def _outcome(ticket: Ticket) -> events.Outcome:
+    if ticket.state is TicketState.ANSWERED:
+        return "failed" if cast("Answer", ticket.outcome).failed else "done"
+    return _OUTCOMES[ticket.state]

@@ -1,0 +1,260 @@
+"""What happens in a hub, as typed records: one for each change that a person on call would ask about.
+
+They are given to `open_hub(observers=[...])`: each observer is a function that takes one, called in the hub's event loop right after the
+change. It must be quick, since the hub waits for it; it may read `hub.statistics()` and nothing else of the hub. One that raises is said once, by
+the logger `gibbs`, and called again for the next event. With no observers nothing is recorded, and a request costs what it did.
+
+Example:
+    ```python
+    from gibbs import events
+
+
+    def complain(event):
+        match event:
+            case events.WorkerEnded(planned=False):
+                print(f"worker {event.seat} of {event.hub} died: {event.probable_cause}")
+            case events.RequestEnded(outcome="done") if event.waited > 1:
+                print(f"request {event.number} waited for {event.waited:.1f} s")
+
+
+    async with gibbs.open_hub(Model, workers=4, observers=[complain]) as hub:
+        ...
+    ```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._errors import HubClosed, WorkerStartFailed
+    from ._records import Ending
+
+__all__ = [
+    "CleanedUp",
+    "Event",
+    "HubChanged",
+    "HubReloaded",
+    "HubResized",
+    "Observer",
+    "RequestAccepted",
+    "RequestEnded",
+    "RequestReturned",
+    "RequestSent",
+    "SeatChanged",
+    "StartFailed",
+    "WorkerEnded",
+    "WorkerReady",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all of them have.
+
+    Attributes:
+        hub: the hub's name.
+        at: seconds on the event loop's clock, `anyio.current_time()`.
+    """
+
+    hub: str
+    at: float
+
+
+Observer: TypeAlias = "Callable[[Event], None]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAccepted(Event):
+    """Somebody asks. Each accepted request ends, by exactly one `RequestEnded`.
+
+    Attributes:
+        number: counts the hub's requests, from 1.
+        method: the model's, "__call__" for the model itself; "" of one who asks for a lease.
+    """
+
+    number: int
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSent(Event):
+    """It is on its way to a worker, which may have others to do before it.
+
+    Attributes:
+        number: the request's.
+        seat: the seat's index.
+        incarnation: the how-manieth worker of that seat.
+    """
+
+    number: int
+    seat: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestReturned(Event):
+    """It waits in its old place again: it was taken back before it began, its worker died before that, or it may be tried again.
+
+    Attributes:
+        number: the request's.
+        seat, incarnation: the worker that had it.
+    """
+
+    number: int
+    seat: int
+    incarnation: int
+
+
+Outcome: TypeAlias = Literal["done", "failed", "cancelled", "expired", "refused", "crashed", "leased"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestEnded(Event):
+    """Its outcome is known; the worker of a cancelled one may be busy with it for a while.
+
+    Attributes:
+        number: the request's.
+        method: as in `RequestAccepted`.
+        outcome: "done", by a result; "failed", by an exception of the model's; "cancelled"; "expired" after its `max_wait`; "refused", since the hub
+            closed; "crashed", with its worker; "leased", since it had asked for a lease and has it.
+        seat: of the worker that it was sent to last; None if it was not.
+        waited: seconds until it was sent there, or until its end.
+        took: seconds from then on; 0.0 if it was not sent.
+    """
+
+    number: int
+    method: str
+    outcome: Outcome
+    seat: int | None
+    waited: float
+    took: float
+
+
+SeatState: TypeAlias = Literal["vacant", "starting", "spare", "serving", "interrupting", "dying", "retired"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatChanged(Event):
+    """A seat's worker does something else now.
+
+    Attributes:
+        seat: the seat's index.
+        incarnation: the how-manieth worker of that seat; 0 before the first.
+        before, after: the states, as `hub.statistics().seats` counts them.
+    """
+
+    seat: int
+    incarnation: int
+    before: SeatState
+    after: SeatState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReady(Event):
+    """A worker has built its model.
+
+    Attributes:
+        seat, incarnation: which one.
+        pid: its process id, if that is known.
+        host: where it runs; "" for this machine.
+        took: seconds since its launch.
+    """
+
+    seat: int
+    incarnation: int
+    pid: int | None
+    host: str
+    took: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnded(Event):
+    """A worker that was ready is gone.
+
+    Attributes:
+        seat, incarnation, pid, host: which one.
+        ending: how its process ended, and its last lines of output.
+        probable_cause: why, in a sentence; "" if nobody knows.
+        planned: whether it was to go: the hub closes, becomes smaller, reloads or recycles, or a cancelled call could not be stopped otherwise.
+    """
+
+    seat: int
+    incarnation: int
+    pid: int | None
+    host: str
+    ending: Ending
+    probable_cause: str
+    planned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFailed(Event):
+    """A worker did not become ready.
+
+    Attributes:
+        seat, incarnation: which one.
+        error: why, and its last lines of output.
+    """
+
+    seat: int
+    incarnation: int
+    error: WorkerStartFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanedUp(Event):
+    """The worker of a cancelled call is free of it.
+
+    Attributes:
+        seat, incarnation: which one.
+        number: the request's.
+        kept: whether the worker goes on; False: it had to be ended.
+    """
+
+    seat: int
+    incarnation: int
+    number: int
+    kept: bool
+
+
+HubState: TypeAlias = Literal["open", "draining", "closed", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubChanged(Event):
+    """The hub is open, or takes no more requests.
+
+    Attributes:
+        state: "open": its body is entered; "draining"; "closed"; "failed".
+        error: why it failed; else None.
+    """
+
+    state: HubState
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubResized(Event):
+    """Somebody, or its Elastic, has said how many workers are to serve.
+
+    Attributes:
+        before, after: how many.
+    """
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubReloaded(Event):
+    """A reload is over.
+
+    Attributes:
+        error: why the model before serves again, or still; None: all workers have the new one.
+    """
+
+    error: WorkerStartFailed | HubClosed | None
