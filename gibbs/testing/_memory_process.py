@@ -60,7 +60,8 @@ class MemoryProcess:
         self.running: int = 0
         self.target: int = 0
         self.claims: int = 0
-        self.service_time = self._told_pace = math.inf
+        self.service_time: float = math.inf
+        self._told_pace = math.inf
         self.interrupts: int = 0
         self.kills: int = 0
         self.immortal = False
