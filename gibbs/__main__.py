@@ -1,6 +1,6 @@
-"""`python -m gibbs doctor`: what this machine offers, and whether a hub works here.
+"""`python -m gibbs doctor`: what this machine offers, and whether a hub works here. `python -m gibbs replay`: what killed a worker.
 
-Knows the platform and the public hub. Ends with 1 if a hub does not answer on some event loop that is installed.
+Knows the platform and the public hub. The doctor ends with 1 if a hub does not answer on some event loop that is installed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gibbs")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="what this machine offers, and whether a hub works here")
-    parser.parse_args(arguments)
+    again = commands.add_parser(
+        "replay",
+        help="run again what a worker was asked when it died",
+        description="Run again, in this process and under the debugger, what a worker was asked when it died. "
+        "The file is unpickled, which runs code that it names: it must come from somebody whom you trust.",
+    )
+    again.add_argument("file", help="a crash record, see record_crashes= of open_hub")
+    again.add_argument("--no-debugger", action="store_true", help="only run it, and say what came of it")
+    again.add_argument(
+        "--isolate", type=int, default=0, metavar="N", help="run it in N fresh processes, one after the other"
+    )
+    asked = parser.parse_args(arguments)
+    if asked.command == "replay":
+        from ._replay import replay
+
+        return replay(asked.file, debugger=not asked.no_debugger, isolate=asked.isolate)
     return doctor()
 
 

@@ -114,7 +114,7 @@ class Desk:
         """What is asked, pickled, and not handed in yet: `check` comes before. Raises the pickler's own error, or MessageTooLarge."""
         # Nobody but the ticket keeps the body, and it lets go of it when its call has begun. What is in an arena is then the model's
         # own, which may change it: what may be sent again must not be there.
-        dumps = payload.dumps if options.retries else self._dumps
+        dumps = payload.dumps if options.terms.keeps else self._dumps
         asked = (method, args, kwargs)
         body = self._propagation.dumps(dumps, asked) if self._propagation else dumps(asked)
         if len(body) > self._longest:

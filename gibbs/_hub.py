@@ -33,6 +33,7 @@ from ._wire.recipe import write_recipe
 from ._wire.shared import Keeping
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from contextvars import ContextVar
@@ -248,6 +249,7 @@ def open_hub(
     propagate: Sequence[ContextVar[Any]] = (),
     logs: bool = True,
     observers: Sequence[Observer] = (),
+    record_crashes: str | os.PathLike[str] | None = None,
 ) -> AbstractAsyncContextManager[Hub[M]]:
     """Start `workers` processes, each with a model of its own built by `factory(*args)`, and serve requests with them.
 
@@ -283,9 +285,13 @@ def open_hub(
         logs: True: what workers log by `logging` is handled here, by the loggers and handlers of this program, at the levels that they
             have when the worker starts; False: by what the model sets up in its worker.
         observers: functions that are told what happens, each event as it happens: see `gibbs.events`.
+        record_crashes: a directory for what workers were asked when they died, each request in a file that `python -m gibbs replay` runs again. Only
+            this program's user can read them; the last 100 are kept, and none of more than 64 MiB. Requests are then kept in memory until their
+            end, and large arguments travel in the stream. None: nothing is written.
 
     Raises:
         TypeError, ValueError: an option makes no sense; no process was started.
+        OSError: there is no directory for crash records, and none can be made; no process was started.
         pickle.PicklingError, TypeError, ...: the factory or its arguments cannot be pickled; no process was started.
         WorkerStartFailed: not enough workers became ready; none is left.
         RestartsExhausted: workers failed too often later; the body was cancelled. Instead of it WorkerStartFailed, if a launcher says that
@@ -324,7 +330,8 @@ def open_hub(
         propagate=propagate,
         logs=logs,
         observers=observers,
-        call=CallOptions(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel),
+        record_crashes=record_crashes,
+        call=CallOptions(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel, recorded=record_crashes is not None),
     )
     _refuse_recursive_start(options.name)
     return _opened(factory, args, options)
@@ -346,6 +353,10 @@ async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: 
             hub: Hub[M] = Hub._over(Desk(crew), options.call)  # noqa: SLF001 - its own module
             patience = 0.0  # a hub that never opened has nobody to be polite to
             try:
+                if options.record_crashes is not None:
+                    from ._parent.crash_records import open_records  # whose imports take some milliseconds
+
+                    crew.crash_records = await open_records(options.record_crashes, crew.spawn)
                 crew.start(tg)
                 await crew.opening.wait()
                 patience = options.close_timeout

@@ -7,6 +7,7 @@ anything is started or sent.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ class CallOptions:
     retry_uncertain: bool = False
     key: str | bytes | int | None = None
     max_wait: float = math.inf
+    recorded: bool = False  # whether what kills a worker is written down; said once for the hub
     terms: Terms = field(init=False, repr=False, compare=False)  # what the dispatcher is told of them
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class CallOptions:
             on_cancel=self.on_cancel,
             priority=self.priority,
             retries=self.retries,
+            keeps=self.retries > 0 or self.recorded,
             retry_uncertain=self.retry_uncertain,
             affinity=None if self.key is None else affinity_of(self.key),
             max_wait=self.max_wait,
@@ -141,6 +144,7 @@ class HubOptions:
     propagate: Sequence[ContextVar[Any]]
     logs: bool
     observers: Sequence[Observer]
+    record_crashes: str | os.PathLike[str] | None
     call: CallOptions
     elastic: Elastic | None = field(init=False)  # None: there are as many workers as somebody says
     crews: tuple[tuple[Launcher, int], ...] = field(init=False)  # which launcher fills how many seats, in their order
@@ -193,6 +197,8 @@ class HubOptions:
         if any(map(iscoroutinefunction, self.observers)):
             raise TypeError(f"observers must not be async functions: nobody would wait for them: {self.observers!r}")
         object.__setattr__(self, "observers", tuple(self.observers))
+        if self.record_crashes is not None and not isinstance(self.record_crashes, str | os.PathLike):
+            raise TypeError(f"record_crashes must be the path of a directory or None, not {self.record_crashes!r}")
 
     @property
     def least(self) -> int:

@@ -69,7 +69,7 @@ class Dispatcher(Placement):
     def wants_ticks(self) -> bool:
         """Whether something waits behind a request that may take long, or a large payload is kept that may have begun."""
         return self.sends_ahead or any(
-            len(ticket.payload) > LARGE and not ticket.terms.retries
+            len(ticket.payload) > LARGE and not ticket.terms.keeps
             for seat in self.seats
             if seat.has_page
             for ticket in seat.held.values()
@@ -198,7 +198,7 @@ class Dispatcher(Placement):
         for held_id, ticket in seat.held.items():
             if held_id > link_id:
                 break
-            if not ticket.terms.retries:
+            if not ticket.terms.keeps:
                 ticket.payload = b""
 
     def arrived(self, seat: Seat, link_id: int, runs: Sequence[tuple[int, Any]]) -> None:

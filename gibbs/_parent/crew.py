@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .._errors import ClosedReason
     from .._options import HubOptions
     from .arena import Shelf
+    from .crash_records import CrashRecords
     from .fleet import Fleet
     from .observers import Observers
 
@@ -70,6 +71,7 @@ class Crew:
         ]
         self.not_buried: list[Shelf] = []  # of workers that could not be reaped: what they were lent is never free
         self.cleanups = Cleanups(self.observers)
+        self.crash_records: CrashRecords | None = None  # written by who opens the hub
         self.records = Records(options.name, wanted=options.logs)
         self.lender = None if fleet.arguments is None else Lender(fleet.arguments, options.max_message)
         self.news = News()

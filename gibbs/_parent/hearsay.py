@@ -58,7 +58,7 @@ def open_items(body: bytes) -> list[tuple[int, bytes]]:
 
 
 def open_number(body: bytes) -> int:
-    """A link id, or nanoseconds. Raises Violation."""
+    """A link id. Raises Violation."""
     if len(body) != SIZE:
         raise Violation(f"a number has {SIZE} bytes, not {len(body)}")
     return int.from_bytes(body, "little")

@@ -221,6 +221,8 @@ class Supervisor:
             else:  # it may still write into what it was lent
                 self._crew.not_buried.append(worker.shelf)
         death = self._death(worker) if worker is not None else None
+        if death is not None and self._crew.crash_records is not None:
+            self._crew.crash_records.record(death.error(), self.recipe, self.seat, begun)
         self._crew.carry_out(dispatcher.lost(self.seat, begun, death, certain=certain))
         self._crew.clock.waits.ring()  # some may have gone back
         if self._crew.scaler is not None:

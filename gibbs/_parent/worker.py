@@ -76,6 +76,9 @@ Over: TypeAlias = Literal[
 ]
 
 STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
+ASK_PATIENCE = (
+    0.25  # seconds that a worker which must be killed has to say what it gives back; one in C code says nothing
+)
 EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
 SIGNS = 3  # that a worker which ends itself in the silence of its hub may miss
 REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left
@@ -226,6 +229,7 @@ class Worker:
         if ticket is not None and ticket.flow is not None:
             self.link.send(CLOSE, link_id)
         grace = math.inf if how == "finish" else self._cancel_grace
+        asked_at = anyio.current_time()
         taken, has_left, grace_ends = -1, False, math.inf
         self._alarm.renew()
         pause = 0.001
@@ -236,10 +240,11 @@ class Worker:
                 grace_ends = now + grace
                 has_left = self.link.flushed  # what leaves from now on is interrupts, where they go in band
             begun = self.link.begun()
-            runs = (
-                begun is None or begun >= link_id
-            ) and not self._asked_back  # else it might be killed with what waits behind
-            if (how == "kill" and runs) or now >= min(grace_ends, self.deadline):
+            runs = begun is None or begun >= link_id
+            knows = (
+                not self._asked_back or now >= asked_at + ASK_PATIENCE
+            )  # else it might be killed with what waits behind
+            if (how == "kill" and runs and knows) or now >= min(grace_ends, self.deadline):
                 self._end("cancel")
                 break
             if how == "interrupt" and (has_left or not self.link.in_band):
@@ -375,7 +380,10 @@ class Worker:
             self._dispatcher.reported(self._seat, link_id, body)
             return
         if kind == PACED:
-            self.link.told_pace = open_number(body) * 1e-9
+            self.link.told_pace = link_id * 1e-9
+            return
+        if kind == GIVEN_BACK:
+            self._give_back(open_number(body), link_id)
             return
         ticket = self._seat.held.get(link_id)
         if kind == ASKS:
@@ -383,9 +391,7 @@ class Worker:
                 raise Violation(f"it asks about request {link_id}, which it does not hold")
             self._ask(ticket, partial(self._tell, link_id))
             return
-        if kind == GIVEN_BACK:
-            orders = self._give_back(open_number(body), link_id)
-        elif kind == SKIPPED:
+        if kind == SKIPPED:
             orders = self._dispatcher.skipped(self._seat, link_id)
         else:
             orders = self._dispatcher.answered(self._seat, link_id, self.shelf.outcome(kind, link_id, body))
@@ -398,12 +404,13 @@ class Worker:
         if self.deadline < math.inf:
             self._alarm.ring()
 
-    def _give_back(self, begun: int, last: int) -> list[Order]:
+    def _give_back(self, begun: int, last: int) -> None:
         if not self._asked_back:
             raise Violation("it gave back what it was not asked for")
         self._asked_back -= 1
+        given_back = [one for one in self._seat.held if begun < one <= last]
+        self._carry_out(self._dispatcher.given_back(self._seat, given_back))
         self._alarm.ring()
-        return self._dispatcher.given_back(self._seat, [one for one in self._seat.held if begun < one <= last])
 
     def _tell(self, link_id: int, seconds: float) -> None:
         self.link.send(DEADLINE, link_id, SECONDS.pack(seconds))

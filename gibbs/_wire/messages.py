@@ -37,7 +37,7 @@ ASKS = 24  # how long will the caller of that request wait? DEADLINE tells
 REPORT = 25  # how far that request has come, which was a TRACK; the body is a payload
 LOG = 26  # a record of `logging`, made while that request ran; the body is a dict of plain data
 GIVEN_BACK = 27  # in band only: up to this request all will be skipped that is behind the one in the body, a little-endian number
-PACED = 28  # in band only: a request takes so many nanoseconds; a little-endian number
+PACED = 28  # in band only: a request takes so many nanoseconds, as the number that is a link id elsewhere
 
 TO_WORKER = frozenset(
     {

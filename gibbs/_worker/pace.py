@@ -6,7 +6,7 @@ waits; many are needed to believe that calls have become short again.
 
 from __future__ import annotations
 
-from .._wire.messages import PACED, SIZE
+from .._wire.messages import PACED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,4 +57,4 @@ class InBandPace(Pace):
         self._channel = channel
 
     def _tell(self) -> None:
-        self._channel.send(PACED, 0, self.estimate.to_bytes(SIZE, "little"))
+        self._channel.send(PACED, self.estimate)

@@ -273,10 +273,10 @@ class MemoryProcess:
 
     def pace(self) -> bytes:
         """What tells how long it takes, where there is no page, and the hub was not told yet."""
-        if not self._reads_on or self.service_time == self._told_pace:
+        if not self._reads_on or self.service_time in (self._told_pace, math.inf):
             return b""
         self._told_pace = self.service_time
-        return encode(PACED, 0, round(self.service_time * 1e9).to_bytes(SIZE, "little"))
+        return encode(PACED, round(self.service_time * 1e9))
 
     async def say(self, data: bytes) -> None:
         """Write any bytes. A hub that is gone ends the worker."""

@@ -255,7 +255,9 @@ def test_each_option_is_looked_at_here():
         "abandon_on_cancel",
         "propagate",
         "logs",
+        "observers",
         "order",
+        "record_crashes",
         "shed",
     }
     parameters = inspect.signature(gibbs.open_hub).parameters.values()

@@ -193,29 +193,35 @@ class Judge(Reading):
     # ---- workers
 
     def no_worker_has_more_requests_than_it_may(self) -> Iterator[str]:
-        """Where nothing can be taken back, one. What it has said is its own no more, though the hub has not read it yet."""
-        most = WINDOW if self.facts.get("side", True) else 1
+        """What it has said is its own no more, though the hub has not read it yet."""
         for who, entries in self.of_worker.items():
             has: list[int] = []
             for _, _, what, n, _, _ in entries:
                 if what == "sent":
-                    if len(has) >= most:
+                    if len(has) >= WINDOW:
                         yield f"worker {who} was sent request {n} while it had {has}"
                     has.append(n)
                 elif what in SAID | {"recalled"} and n in has:
                     has.remove(n)
 
     def no_worker_is_sent_a_request_before_it_has_skipped_what_was_taken_back(self) -> Iterator[str]:
-        """Claims look alike: it would run what was taken back for what was sent then."""
+        """Claims look alike: it would run what was taken back for what was sent then.
+
+        One that is asked for what it gives back may skip it before the hub has heard what that is.
+        """
         for who, entries in self.of_worker.items():
             unread: set[int] = set()
+            skipped: set[int] = set()
             for _, _, what, n, _, _ in entries:
                 if what == "recalled":
-                    unread.add(n)
+                    unread |= {n} - skipped
                 elif what == "skips":
                     unread.discard(n)
-                elif what == "sent" and unread:
-                    yield f"worker {who} was sent request {n} and has not skipped {sorted(unread)}"
+                    skipped.add(n)
+                elif what == "sent":
+                    if unread:
+                        yield f"worker {who} was sent request {n} and has not skipped {sorted(unread)}"
+                    skipped.discard(n)
 
     def no_worker_runs_two_requests(self) -> Iterator[str]:
         """At once, or in another order than that in which they were sent."""

@@ -16,7 +16,7 @@ import gibbs
 from gibbs._core.dispatch import Dispatcher
 from gibbs._core.pace import WINDOW
 from gibbs._wire.frames import encode
-from gibbs._wire.messages import ANSWER, GIVEN_BACK, PACED, SIZE
+from gibbs._wire.messages import ANSWER, GIVEN_BACK, SIZE
 from gibbs.abc import Traits
 from gibbs.testing import ScriptedLauncher
 from tests.clocks import jumping_loops
@@ -557,14 +557,17 @@ async def test_a_worker_that_gives_back_what_it_was_not_asked_for_is_killed(ask,
 
 
 @pytest.mark.parametrize("side", [False])
-async def test_a_pace_that_is_no_number_is_a_lie(ask, warm, launched):
+@pytest.mark.usefixtures("nobody_ticks")
+async def test_a_number_that_is_too_long_is_a_lie(ask, warm, launched):
     launcher = launched(quick)
-    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+    async with open_hub(launcher, on_cancel="finish") as hub, anyio.create_task_group() as tg:
         [worker] = await warm(hub, launcher, tg)
-        asked = await ask(tg, hub.request, 1)
-        await worker.say(encode(PACED, 0, b"much too long for a number"))
+        asked = [await ask(tg, hub.request, n) for n in range(2)]
+        calls = await arrive(worker, 2)
+        asked[1].cancel()  # for which the worker is asked
+        await worker.say(encode(GIVEN_BACK, calls[1].link_id, bytes(100)))
         with pytest.raises(gibbs.WorkerCrashed) as caught:
-            await asked.outcome()
+            await asked[0].outcome()
         assert "a number has 8 bytes" in caught.value.probable_cause
 
 

@@ -83,7 +83,7 @@ AHEAD = (
     Sabotage(
         "kill for a cancel without asking first",
         "dozens of callers are told that their requests may have run, since another one has left",
-        (Edit(WORKER, " and not self._asked_back  #", "  #"),),
+        (Edit(WORKER, "ASK_PATIENCE = 0.25", "ASK_PATIENCE = 0.0"),),
         (AHEAD_OF_TURN + "test_a_worker_that_is_killed_for_a_cancel_is_asked_first_for_what_waits_behind",),
     ),
     Sabotage(
