@@ -240,11 +240,10 @@ class Worker:
                 grace_ends = now + grace
                 has_left = self.link.flushed  # what leaves from now on is interrupts, where they go in band
             begun = self.link.begun()
-            runs = begun is None or begun >= link_id
-            knows = (
-                not self._asked_back or now >= asked_at + ASK_PATIENCE
-            )  # else it might be killed with what waits behind
-            if (how == "kill" and runs and knows) or now >= min(grace_ends, self.deadline):
+            may_kill = begun is None or begun >= link_id
+            if self._asked_back and now < asked_at + ASK_PATIENCE:  # what waits behind would go with it
+                may_kill = False
+            if (how == "kill" and may_kill) or now >= min(grace_ends, self.deadline):
                 self._end("cancel")
                 break
             if how == "interrupt" and (has_left or not self.link.in_band):

@@ -262,7 +262,11 @@ async def never(event):
     raise AssertionError("nobody waits for it")
 
 
-@pytest.mark.parametrize("observers", [print, "print", [1], [never], (never,), None], ids=repr)
+@pytest.mark.parametrize(
+    "observers",
+    [print, "print", [1], [never], (never,), None],
+    ids=["a function", "a word", "a number", "an async function", "one in a tuple", "None"],
+)
 async def test_what_are_no_observers_are_refused(observers):
     with pytest.raises(TypeError, match="observers must"):
         gibbs.open_hub(Model, workers=1, observers=observers)
