@@ -76,9 +76,8 @@ Over: TypeAlias = Literal[
 ]
 
 STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
-ASK_PATIENCE = (
-    0.25  # seconds that a worker which must be killed has to say what it gives back; one in C code says nothing
-)
+# Seconds that a worker which must be killed has to say what it gives back; one in C code says nothing.
+ASK_PATIENCE = 0.25
 EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
 SIGNS = 3  # that a worker which ends itself in the silence of its hub may miss
 REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left

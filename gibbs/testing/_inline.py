@@ -27,6 +27,7 @@ from ..abc import Traits
 from ._thread_process import KILLED, ThreadProcess
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from contextvars import ContextVar
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from gibbs import Elastic, Hub, Safe
 
     from ..abc import WorkerSpec
+    from ..events import Observer
     from ._thread_worker import ThreadWorker
 
 M = TypeVar("M")
@@ -64,6 +66,8 @@ def open_inline_hub(
     abandon_on_cancel: bool = True,
     restarts: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
     propagate: Sequence[ContextVar[Any]] = (),
+    observers: Sequence[Observer] = (),
+    record_crashes: str | os.PathLike[str] | None = None,
 ) -> AbstractAsyncContextManager[Hub[M]]:
     """A real hub without processes: each worker is a thread of this process, with a model of its own.
 
@@ -88,7 +92,7 @@ def open_inline_hub(
         workers: how many threads, each with a model.
         start_timeout: as in `open_hub`; infinite by default, since who debugs `__init__` takes time.
         name, spares, ready, start_concurrency, close_timeout, max_pending, max_message, order, shed, results, on_cancel, cancel_grace, abandon_on_cancel,
-            restarts, propagate: as in `open_hub`.
+            restarts, propagate, observers, record_crashes: as in `open_hub`.
 
     Raises:
         Exception: whatever `open_hub` raises.
@@ -124,6 +128,8 @@ def open_inline_hub(
         abandon_on_cancel=abandon_on_cancel,
         restarts=restarts,
         propagate=propagate,
+        observers=observers,
+        record_crashes=record_crashes,
         logs=False,  # the model logs in this program
     )
 

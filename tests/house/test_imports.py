@@ -67,7 +67,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_stream",
         "abc",
     },  # names, lazily
-    "testing": {"gibbs", "abc", "_batched", "_model", "_wire", "_worker"},  # speaks the wire; its threads are workers
+    "testing": {
+        "gibbs",
+        "abc",
+        "events",
+        "_batched",
+        "_model",
+        "_wire",
+        "_worker",
+    },  # speaks the wire; its threads are workers
     # As a user would; and for a launcher that stands on what every launcher stands on: dialling back, the worker's door.
     "contrib": {"gibbs", "abc", "testing", "_launch", "_parent", "_wire", "worker"},
     "_replay": {"_batched", "_wire", "_worker"},  # does what a worker does

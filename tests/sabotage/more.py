@@ -25,6 +25,7 @@ from tests.sabotage.parts import (
     ORPHANS,
     REAL_CANCELLING,
     SECOND_LOOK,
+    SEAT,
     SERVE,
     STARTING,
     SUPERVISOR,
@@ -66,7 +67,7 @@ MORE = (
     Sabotage(
         "count a restart twice",
         "statistics and errors name workers that never were",
-        (Edit(DISPATCH, "seat.incarnation += 1", "seat.incarnation += 2"),),
+        (Edit(SEAT, "self.incarnation += 1", "self.incarnation += 2"),),
         (HUB_CONTRACT + "test_a_launcher_is_told_the_seat_and_an_incarnation_that_is_never_used_again",),
     ),
     Sabotage(
@@ -142,7 +143,7 @@ MORE = (
     Sabotage(
         "use the ids of a dead worker again",
         "an answer that was meant for a dead request is taken for a living one's",
-        (Edit(DISPATCH, "seat.incarnation += 1", "seat.incarnation += 1\n        seat.last_link_id = 0"),),
+        (Edit(SEAT, "self.incarnation += 1", "self.incarnation += 1\n            self.last_link_id = 0"),),
         (HUB_CONTRACT + "test_no_link_id_is_used_twice_not_even_by_the_next_worker_of_the_seat",),
     ),
     Sabotage(

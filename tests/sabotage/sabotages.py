@@ -233,9 +233,8 @@ TWENTY = (
         (
             Edit(
                 SUPERVISOR,
-                "            if worker.lost_to_a_cancel:\n                return 0.0\n",
-                "            if worker.lost_to_a_cancel:\n"
-                '                return await self._crew.start_failed(self.seat, self._failed("exited", "it left"))\n',
+                "            return 0.0 if worker.lost_to_a_cancel else",
+                '            return await self._crew.start_failed(self.seat, self._failed("exited", "it left")) if worker.lost_to_a_cancel else',
             ),
         ),
         (HUB_CONTRACT + "test_a_worker_that_a_cancel_costs_is_no_crash_and_no_failure_to_the_policy",),

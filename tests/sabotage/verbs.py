@@ -129,7 +129,7 @@ OF_VERBS = (
         (
             Edit(
                 DISPATCH,
-                "            if not ticket.terms.retries:\n                ticket.payload",
+                "            if not ticket.terms.keeps:\n                ticket.payload",
                 "            if True:\n                ticket.payload",
             ),
         ),
@@ -200,7 +200,7 @@ OF_VERBS = (
     Sabotage(
         "share what may be sent again",
         "a request that is tried again has the arguments that its first call has spoiled",
-        (Edit(DESK, "dumps = payload.dumps if options.retries else self._dumps", "dumps = self._dumps"),),
+        (Edit(DESK, "dumps = payload.dumps if options.terms.keeps else self._dumps", "dumps = self._dumps"),),
         (REAL_CALL_OPTIONS + "test_what_a_call_has_changed_before_it_died_is_not_sent_again",),
     ),
     Sabotage(
