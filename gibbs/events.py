@@ -121,7 +121,7 @@ class RequestEnded(Event):
         method: as in `RequestAccepted`.
         outcome: "done", by a result; "failed", by an exception of the model's; "cancelled"; "expired" after its `max_wait`; "refused", since the hub
             closed; "crashed", with its worker; "leased", since it had asked for a lease and has it.
-        seat: of the worker that it was sent to last; None if it was not.
+        seat: of the worker that had it; None if none had, also if one had before and it was returned.
         waited: seconds until it was sent there, or until its end.
         took: seconds from then on; 0.0 if it was not sent.
     """

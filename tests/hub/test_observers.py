@@ -126,6 +126,24 @@ async def test_one_that_goes_back_to_the_queue_is_told_to_have_been_returned(ask
     assert of_requests(seen)[1] == ["__call__", "sent to 0.1", "back from 0.1", "sent to 0.2", "done"]
 
 
+async def test_one_that_went_back_and_ends_there_has_no_seat(ask, by_hand):
+    seen = []
+
+    async def is_never_ready(worker):
+        await anyio.sleep_forever()
+
+    launcher = ScriptedLauncher(by_hand, is_never_ready)
+    async with open_hub(seen.append, launcher=launcher) as hub, anyio.create_task_group() as tg:
+        asked = await ask(tg, hub.request, 1)
+        await launcher.worker().receive()
+        launcher.worker().die(code=1)  # before it began
+        await until(lambda: "back from 0.1" in of_requests(seen)[1])
+        asked.cancel()
+        assert await asked.outcome() == "cancelled"
+    [ended] = [event for event in seen if isinstance(event, events.RequestEnded)]
+    assert (ended.seat, ended.took) == (None, 0.0)
+
+
 async def test_a_start_that_fails_is_told_with_why():
     seen = []
 
