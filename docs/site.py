@@ -40,6 +40,7 @@ NAV = {
         "From one machine to a cluster": "cluster.md",
         "A hub that lives for months": "living.md",
         "What happens in it": "observers.md",
+        "Metrics": "metrics.md",
         "Moving to gibbs": "moving.md",
         "Examples": "examples.md",
     },

@@ -320,6 +320,9 @@ DOCSTRINGS = {
     "gibbs.RestartPolicy": OPENED,
     "gibbs.SSHLauncher": FLEET,
     "gibbs.Safe": OPENED,
+    "gibbs.contrib.prometheus.Metrics": COROUTINE.replace(
+        "import gibbs\n", "import gibbs\nfrom gibbs.contrib.prometheus import Metrics\n"
+    ),
     "gibbs.contrib.starlette.AppHub": WEB,
     "gibbs.contrib.starlette.cancel_on_disconnect": ROUTE,
     "gibbs.contrib.starlette.health_routes": WEB,

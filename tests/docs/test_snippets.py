@@ -51,6 +51,7 @@ PUBLIC = [
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",
     "gibbs.worker",
+    "gibbs.contrib.prometheus",
     "gibbs.contrib.starlette",
 ]
 STARLETTE_ON_HTTPX = "ignore:Using `httpx`"  # FastAPI's test client, about itself

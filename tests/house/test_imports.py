@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_worker",
     },  # speaks the wire; its threads are workers
     # As a user would; and for a launcher that stands on what every launcher stands on: dialling back, the worker's door.
-    "contrib": {"gibbs", "abc", "testing", "_launch", "_parent", "_wire", "worker"},
+    "contrib": {"gibbs", "abc", "events", "testing", "_errors", "_launch", "_parent", "_wire", "worker"},
     "_replay": {"_batched", "_wire", "_worker"},  # does what a worker does
     "__main__": {"gibbs", "_launch", "_parent", "_replay", "_wire"},  # as a user would; and what the platform offers
 }

@@ -1,4 +1,4 @@
-"""What type-checks of `gibbs.contrib.starlette`, in Starlette and in FastAPI, without a word from the user.
+"""What type-checks of `gibbs.contrib.starlette`, in Starlette and in FastAPI, and of metrics, without a word from the user.
 
 Never run, only checked, by mypy --strict and by basedpyright in strict mode.
 """
@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.websockets import WebSocket
 
 import gibbs
+from gibbs.contrib.prometheus import Metrics
 from gibbs.contrib.starlette import (
     AppHub,
     ClientLeft,
@@ -29,7 +30,7 @@ class Model:
         raise NotImplementedError
 
 
-labels = AppHub("labels", lambda: gibbs.open_hub(Model, workers=2))
+labels = AppHub("labels", lambda: gibbs.open_hub(Model, workers=2, observers=[Metrics()]))
 assert_type(labels, AppHub[Model])
 
 
