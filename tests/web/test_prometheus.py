@@ -1,8 +1,9 @@
-"""`gibbs.contrib.prometheus`: what a scrape finds, in the middle and when all is over, and that the page speaks of it."""
+"""`gibbs.contrib.prometheus`: what a scrape finds, in the middle and when all is over, and that page and dashboard speak of it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -311,7 +312,7 @@ def test_several_processes_are_added_up_and_one_that_was_killed_can_be_taken_off
     assert registry.get_sample_value("gibbs_requests_total", of_done) == 2
 
 
-# --------------------------------------------------------------------------------------------- the page
+# --------------------------------------------------------------------------------------------- the page, and the dashboard
 
 
 def families():
@@ -348,6 +349,13 @@ def asked_by(expression):
     }
     assert labels <= {*families()[metric][1], "le"}, expression
     return metric
+
+
+def test_the_dashboard_asks_for_all_metrics_by_labels_that_they_have():
+    dashboard = json.loads((ROOT / "docs/grafana.json").read_text())
+    assert {asked_by(target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]} == {*families()}
+    [choice] = [variable["query"] for variable in dashboard["templating"]["list"] if variable["name"] == "hub"]
+    assert choice == f"label_values({asked_by(choice)}, hub)"
 
 
 def test_the_alerts_of_the_page_ask_for_metrics_and_labels_that_there_are():
