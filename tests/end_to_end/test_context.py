@@ -645,7 +645,7 @@ class LimitsItself:
 async def test_a_limit_of_time_that_a_model_sets_itself_leaves_no_lock_and_no_half_a_message(opened, kept, logs):
     async with opened(LimitsItself) as hub:
         with anyio.fail_after(WATCHDOG):
-            for _ in range(20):
+            for _ in range(8):
                 async with hub.track(logs) as job:
                     assert await job.result() == "timed out"
         assert hub.statistics().restarts == 0
