@@ -135,6 +135,7 @@ async def batched(cell: Cell) -> None:
 async def yielding(cell: Cell) -> None:
     async with cell.opened():
         call = cell.ask_for_trouble("yields", cell.action, streams=True)
+        await until(lambda: call.items or call.over.is_set())
         await cell.strikes()
         await cell.ends(call, ["before", "acted"])
         assert call.items[:1] == ["before"], "what came before the fault stays"
