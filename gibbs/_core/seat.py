@@ -132,9 +132,7 @@ class Seat:
         self.service_time = pace.UNKNOWN  # seconds that this worker takes for a request, as far as is known
         self.together = False
         self.window = 1  # how many requests it may hold at once
-        self.has_page = (
-            True  # whether it shows on one what its worker has begun; else the stream is the only way to that
-        )
+        self.has_page = True  # whether its worker shows on a page what it has begun; else it must be asked
         self.begun = 0  # the last link id that its worker has begun, as far as the hub has seen
         self.recalled: set[int] = set()
         self.seen_at_its_head = 0  # link id that was there at the last tick

@@ -264,9 +264,7 @@ class Link:
         for _ in range(_MOST_PIECES_LEFT):
             try:
                 data = self._socket.recv(_LARGE)
-            except (
-                ConnectionResetError
-            ):  # of a socket pair: what was written last was not read there; all that came is here
+            except ConnectionResetError:  # of a socket pair: the end comes behind it, and nothing was lost
                 continue
             except OSError:
                 return False
