@@ -52,9 +52,11 @@ if TYPE_CHECKING:
     from gibbs._model import uninterruptible as uninterruptible
     from gibbs._options import Safe as Safe
     from gibbs._records import Ending as Ending
+    from gibbs._records import Frame as Frame
     from gibbs._records import Health as Health
     from gibbs._records import HubStatistics as HubStatistics
     from gibbs._records import Origin as Origin
+    from gibbs._records import WorkerStack as WorkerStack
     from gibbs._share import SharedArrays as SharedArrays
     from gibbs._share import share as share
     from gibbs._stream import Stream as Stream
@@ -69,6 +71,7 @@ __all__ = [
     "Endpoint",
     "Failed",
     "ForkLauncher",
+    "Frame",
     "GibbsError",
     "Health",
     "Hub",
@@ -95,6 +98,7 @@ __all__ = [
     "SharedArrays",
     "Stream",
     "WorkerCrashed",
+    "WorkerStack",
     "WorkerStartFailed",
     "batched",
     "cancelled",
@@ -119,6 +123,7 @@ _HOME = {
     "Endpoint": "gibbs._calls",
     "Failed": "gibbs._batched",
     "ForkLauncher": "gibbs._launch.fork",
+    "Frame": "gibbs._records",
     "GibbsError": "gibbs._errors",
     "Health": "gibbs._records",
     "Hub": "gibbs._hub",
@@ -145,6 +150,7 @@ _HOME = {
     "SharedArrays": "gibbs._share",
     "Stream": "gibbs._stream",
     "WorkerCrashed": "gibbs._errors",
+    "WorkerStack": "gibbs._records",
     "WorkerStartFailed": "gibbs._errors",
     "batched": "gibbs._batched",
     "cancelled": "gibbs._model",

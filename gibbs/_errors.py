@@ -143,6 +143,8 @@ class WorkerCrashed(GibbsError):
         signal: the name of the signal that ended it, such as "SIGKILL", or None.
         stderr_tail: the last lines that it wrote on descriptors 1 and 2.
         probable_cause: a sentence, or "".
+        stack: where it was, as a traceback shows it, if a fault in native code has ended it, or the hub for a cancelled call that did not
+            unwind; "" where nobody knows.
         may_have_run: False only if it is certain that the model never saw this request; then it can be sent again.
         may_still_run: True if nobody can promise that the old process does not run any more: what led to a worker on another machine
             has ended, and nothing was heard of it. On one machine only if the kernel did not end a killed process in time.
@@ -160,6 +162,7 @@ class WorkerCrashed(GibbsError):
         signal: str | None = None,
         stderr_tail: str = "",
         probable_cause: str = "",
+        stack: str = "",
         may_have_run: bool = True,
         may_still_run: bool = False,
         host: str = "",
@@ -172,6 +175,7 @@ class WorkerCrashed(GibbsError):
         self.signal = signal
         self.stderr_tail = stderr_tail
         self.probable_cause = probable_cause
+        self.stack = stack
         self.may_have_run = may_have_run
         self.may_still_run = may_still_run
         self.host = host
@@ -203,6 +207,8 @@ class WorkerCrashed(GibbsError):
             text += ". The request may have run: send it again only if that does no harm"
         else:
             text += ". The request was never begun and can be sent again"
+        if self.stack:
+            text += f"\nit was at, the innermost call last:\n{self.stack}"
         return _with_tail(text, self.stderr_tail)
 
 

@@ -28,7 +28,8 @@ from ._parent.crew import Crew
 from ._parent.fleet import open_fleet
 from ._parent.insist import insist
 from ._parent.numbers import statistics_of
-from ._records import Health, HubStatistics
+from ._parent.stacks import stacks_of
+from ._records import Health, HubStatistics, WorkerStack
 from ._wire.recipe import write_recipe
 from ._wire.shared import Keeping
 
@@ -165,6 +166,29 @@ class Hub(Calls[M_co]):
         if reload.problem is not None:
             raise reload.problem
         await checkpoint_if_cancelled()
+
+    async def stacks(self) -> tuple[WorkerStack, ...]:
+        """Where every worker is now: its Python stack, by seat, within a second.
+
+        Also of one that starts, and of one that is in C code which holds the interpreter's lock, if it runs on this machine. One that does
+        not answer has an empty stack: a process that is stopped, or on another machine and in such code. Calls go on as if nobody had asked.
+
+        Raises:
+            RuntimeError: called from another thread, or in a fork of the hub's process.
+
+        Cancellation:
+            Always a checkpoint; nothing changes when it is cancelled.
+
+        Example:
+            ```python
+            for stack in await hub.stacks():
+                print(stack)
+            ```
+        """
+        await checkpoint()
+        self._desk.check_place()
+        workers = [supervisor.worker for supervisor in self._desk.crew.supervisors]
+        return await stacks_of([one.whereabouts for one in workers if one is not None and not one.left])
 
     async def drain(self) -> None:
         """Take no new requests and return when all accepted ones have ended. Irreversible, idempotent.

@@ -36,6 +36,7 @@ class Ending:
         certain: False when nobody can promise that the process does not run any more.
         tail: the last lines that it wrote on descriptors 1 and 2, capped; "" where they are not captured.
         detail: what the launcher, or what it uses, says about it, in words; or "".
+        stack: where it was when it crashed, in the words of `faulthandler`, where these are not in its output; or "".
     """
 
     how: Literal["exited", "signalled", "lost", "unknown"]
@@ -43,6 +44,7 @@ class Ending:
     certain: bool = True
     tail: str = ""
     detail: str = ""
+    stack: str = ""
 
     @property
     def exit_code(self) -> int | None:
@@ -71,6 +73,75 @@ class Ending:
         if self.detail:
             return f"is gone: {self.detail}"
         return "is gone, its exit status was taken by other code of this program"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One call on a stack.
+
+    Attributes:
+        file: the file of its code.
+        line: the line that it is on.
+        function: the function's name, with that of its class where the worker could tell.
+    """
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStack:
+    """Where a worker is, at one moment. `str()` of it is for people.
+
+    Attributes:
+        seat: the seat's index.
+        incarnation: the how-manieth worker of that seat it is, from 1.
+        pid: its process id, None where the launcher cannot know it.
+        host: the name of the machine that it runs on; "" for this one.
+        method: the method that it runs, None if none.
+        seconds: how long that has run.
+        threads: the Python stack of each thread as calls, the innermost last; first the main thread, in which the model runs. What is
+            this library's own is left out: of an idle worker the main thread has no frames, and its other threads are not there. Empty if
+            the worker did not answer. If C code holds the interpreter's lock it is the main thread alone.
+    """
+
+    seat: int
+    incarnation: int
+    pid: int | None
+    host: str = ""
+    method: str | None = None
+    seconds: float = 0.0
+    threads: tuple[tuple[Frame, ...], ...] = ()
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has said where it is."""
+        return bool(self.threads)
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The main thread's."""
+        return self.threads[0] if self.threads else ()
+
+    def __str__(self) -> str:
+        where = f"pid {self.pid} on {self.host}" if self.host else f"pid {self.pid}"
+        doing = f"in {self.method!r} for {self.seconds:.3g} seconds" if self.method is not None else "idle"
+        text = f"worker {self.seat} ({where}), {doing}"
+        if not self.answered:
+            return f"{text}, does not say where it is"
+        return f"{text}:\n{in_lines(self.threads)}" if any(self.threads) else text
+
+
+def in_lines(threads: tuple[tuple[Frame, ...], ...]) -> str:
+    """Stacks as a traceback shows them."""
+    return "\nanother thread:\n".join(
+        "\n".join(f'  File "{frame.file}", line {frame.line}, in {frame.function}' for frame in thread)
+        for thread in threads
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,15 +204,24 @@ class Health:
     failed: bool = False
 
 
-for _record in (Origin, Ending, HubStatistics, Health):
+for _record in (Origin, Ending, Frame, WorkerStack, HubStatistics, Health):
     _record.__module__ = "gibbs"
 
 
-def probable_cause(ending: Ending, *, violation: str | None = None, out_of_memory: bool | None = None) -> str:
+def probable_cause(
+    ending: Ending, *, violation: str | None = None, out_of_memory: bool | None = None, last: Frame | None = None
+) -> str:
     """A sentence on why a worker probably ended so, or "".
 
-    `out_of_memory`: whether the kernel has ended some process for want of memory meanwhile; None: nobody counts.
+    `out_of_memory`: whether the kernel has ended some process for want of memory meanwhile; None: nobody counts. `last`: where it was.
     """
+    cause = _cause(ending, violation, out_of_memory)
+    if last is None:
+        return cause
+    return f"{cause}; it was at {last}" if cause else f"it was at {last}"
+
+
+def _cause(ending: Ending, violation: str | None, out_of_memory: bool | None) -> str:
     if violation:
         return f"it was killed by the hub, since {violation}"
     if ending.detail:

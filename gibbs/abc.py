@@ -121,6 +121,18 @@ class SideChannel(Protocol):
         """Seconds that the worker takes for a request, by its own measure of late; infinity when it has none."""
         ...
 
+    def running_for(self) -> float:
+        """Seconds since the worker took up the last request that it began; 0.0 if it began none."""
+        ...
+
+    def ask_where(self) -> None:
+        """Have the worker say where it is. Asked again before it has said so, nothing more is asked."""
+        ...
+
+    def where(self) -> str:
+        """What it has said, as `faulthandler` writes it, the main thread first; "" until that is there, and of one that does not say it."""
+        ...
+
 
 class WorkerProcess(Protocol):
     """One launched process, as the hub sees it.

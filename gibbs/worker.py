@@ -68,7 +68,7 @@ def connect(invitation: str, *, context: Callable[[], ssl.SSLContext] | None = N
 def main() -> None:
     """Be the worker that the local launcher started: the arguments are descriptors and the pid of the hub's program."""
     _give_way()
-    stream, page, claims, arguments, results, lifeline, parent = map(int, sys.argv[1:])
+    stream, page, claims, arguments, results, inquiry, lifeline, parent = map(int, sys.argv[1:])
     sys.argv[1:] = []
     _speak_in_lines()
     serve(
@@ -77,6 +77,7 @@ def main() -> None:
         claims=claims,
         arguments=arguments,
         results=results,
+        inquiry=inquiry,
         lifeline_fd=lifeline,
         parent=parent,
     )
@@ -153,7 +154,7 @@ def _speak_in_lines() -> None:
     from io import TextIOWrapper
 
     if sys.stderr is not None:
-        faulthandler.enable()  # a segmentation fault says where it was, in WorkerCrashed.stderr_tail
+        faulthandler.enable()  # a segmentation fault says where it was, in the last lines of output
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, TextIOWrapper):
             output.reconfigure(line_buffering=True)

@@ -288,7 +288,7 @@ def culprit(frame: types.FrameType | None, library: str | None) -> str | None:
         if library and name.startswith(library):
             if spawning and re.fullmatch(r"_launch/(local|process|command|ends)\w*\.py", name[len(library) :]):
                 return None  # blocks 0.3 ms for each spawn: decided (design.md §2.4), cheaper than a thread
-            if name.endswith(("_parent/memory.py", "_launch/forked.py")):
+            if name.endswith(("_parent/memory.py", "_launch/forked.py", "_launch/standstill.py")):
                 return None  # reads what the kernel knows of a process: there is no disk behind it
             if name.endswith("_wire/recipe.py"):
                 return None  # looks, while a hub opens, where modules are, as an import does

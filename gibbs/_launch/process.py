@@ -1,6 +1,6 @@
 """One worker's subprocess on this machine: a child that shares memory with the hub, and that a pipe ties to the hub's life.
 
-Knows what a local worker is given beside its stream: a page, claims, arenas and a lifeline. Must never know what is said. Promises that
+Knows what a local worker is given beside its stream: a page, claims, arenas, an inquiry and a lifeline. Must never know what is said. Promises that
 nothing is left when `start` raises.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
-from .._records import Origin
+from .._records import Ending, Origin
 from . import child
 from .child import Child
 from .ends import above_stdio, held, open_ends
@@ -39,6 +40,7 @@ GIVEN = (
     "claims",
     "arguments",
     "results",
+    "inquiry",
     "lifeline",
 )  # descriptors, in the order that a worker knows
 
@@ -64,7 +66,7 @@ def fit_out(ends: Ends, spec: WorkerSpec, destination: Destination, arguments: i
     results: Arena | None = None
     if shared is not None:
         ends.ours.callback(shared.close)
-        (given["page"],) = held((ends.theirs, shared.page_fd))
+        given["page"], given["inquiry"] = held((ends.theirs, shared.page_fd), (ends.theirs, shared.inquiry_fd))
         fd, shared.claims.fd = shared.claims.fd, -1
         shared.claims.fd = given["claims"] = above_stdio(fd)
         results = child.platform.open_arena()
@@ -110,6 +112,10 @@ class LocalProcess(Child):
     @property
     def origin(self) -> Origin:
         return Origin(launcher="local", pid=self._watch.pid)
+
+    def _told(self, ending: Ending, tail: str) -> Ending:
+        told = super()._told(ending, tail)
+        return told if self._shared is None else replace(told, stack=self._shared.inquiry.last_words())
 
     def hang(self) -> None:
         """For `gibbs.testing.hang`: it does nothing any more, until it is let `go_on`, or killed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 import anyio
@@ -18,21 +18,26 @@ from .._records import Ending
 from .._wire.arena import Arena, create_arena
 from .._wire.claims import Claims, create_claims
 from .._wire.page import Page, create_page
+from .inquiry import Inquiry, open_inquiry
 
 INTERRUPT = signal.SIGRTMIN + 5  # `_worker.interrupt.SIGNAL`, held by a test
+WHERE = signal.SIGRTMIN + 6  # `_worker.stacks.SIGNAL`, held by a test
 
 
 class Shared(NamedTuple):
-    """What hub and worker have in common. The hub's own; `page_fd` is what the worker maps, and is closed by who opened it."""
+    """What hub and worker have in common. The hub's own; `page_fd` and `inquiry_fd` are for the worker, and closed by who opened them."""
 
     page: Page
     page_fd: int
     claims: Claims
+    inquiry: Inquiry
+    inquiry_fd: int
 
     def close(self) -> None:
-        """Let go of page and claims. Idempotent; what the page said last can still be read."""
+        """Let go of all. Idempotent; what the page said last can still be read."""
         self.page.close()
         self.claims.close()
+        self.inquiry.close()
 
 
 def open_shared() -> Shared | None:
@@ -40,12 +45,14 @@ def open_shared() -> Shared | None:
     claims = create_claims()
     if claims is None:
         return None
-    try:
+    with ExitStack() as if_it_fails:
+        if_it_fails.callback(claims.close)
         page, page_fd = create_page()
-    except BaseException:
-        claims.close()
-        raise
-    return Shared(page, page_fd, claims)
+        if_it_fails.callback(page.close)
+        if_it_fails.callback(os.close, page_fd)
+        inquiry, inquiry_fd = open_inquiry()
+        if_it_fails.pop_all()
+    return Shared(page, page_fd, claims, inquiry, inquiry_fd)
 
 
 def open_arena() -> Arena | None:
@@ -143,18 +150,30 @@ class Watch:
 
     def interrupt(self) -> None:
         """Send the signal that interrupts the call which the page names."""
+        self._send(INTERRUPT)
+
+    def press(self) -> None:
+        """Send the signal on which it says where it is, though C code holds the interpreter's lock. It ends a process that does not catch it."""
+        self._send(WHERE)
+
+    def ask(self, inquiry: Inquiry) -> None:
+        """Have it say there where it is."""
+        inquiry.ask(self.pid)
+
+    def _send(self, number: int) -> None:
         with suppress(OSError):  # it is gone
-            signal.pidfd_send_signal(self._pidfd, INTERRUPT)
+            signal.pidfd_send_signal(self._pidfd, number)
 
 
 class Side:
     """Page, claims and signal, as `gibbs.abc.SideChannel`."""
 
-    __slots__ = ("_claims", "_page", "_watch")
+    __slots__ = ("_claims", "_inquiry", "_page", "_watch")
 
     def __init__(self, shared: Shared, watch: Watch) -> None:
         self._page = shared.page
         self._claims = shared.claims
+        self._inquiry = shared.inquiry
         self._watch = watch
 
     def begun(self) -> int:
@@ -178,3 +197,12 @@ class Side:
 
     def service_time(self) -> float:
         return self._page.pace / 1e9 or UNKNOWN
+
+    def running_for(self) -> float:
+        return self._page.running_for
+
+    def ask_where(self) -> None:
+        self._watch.ask(self._inquiry)
+
+    def where(self) -> str:
+        return self._inquiry.answer(WHERE, self._watch.press)

@@ -13,7 +13,7 @@ import anyio
 
 from .._core.pace import DUE_SOON
 from .._errors import RemoteError, StartFailure, WorkerStartFailed
-from .._records import probable_cause
+from .._records import in_lines, probable_cause
 from .._wire import failure
 from .._wire.messages import UNFIT
 from ..abc import LaunchFailed, WorkerSpec
@@ -21,6 +21,7 @@ from .death import Death
 from .link import Link
 from .logs import levels
 from .memory import oom_kills
+from .stacks import crash_of, innermost
 from .start_slot import StartSlot
 from .usable_cpus import usable_cpus
 from .worker import Worker
@@ -238,6 +239,7 @@ class Supervisor:
         before, now = self._oom_kills, oom_kills()
         knows = before is not None and now is not None and self.post.traits.same_host
         out_of_memory = now != before if knows else None
+        threads = worker.threads or crash_of(ending)
         return Death(
             name=self._crew.options.name,
             pid=worker.process.origin.pid,
@@ -247,7 +249,8 @@ class Supervisor:
             exit_code=ending.exit_code,
             signal=ending.signal,
             stderr_tail=ending.tail,
-            probable_cause=probable_cause(ending, violation=why, out_of_memory=out_of_memory),
+            probable_cause=probable_cause(ending, violation=why, out_of_memory=out_of_memory, last=innermost(threads)),
+            stack=in_lines(threads),
             may_still_run=not ending.certain,
         )
 

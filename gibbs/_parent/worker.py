@@ -41,6 +41,7 @@ from .._wire.messages import (
     SETUP,
     SIZE,
     SKIPPED,
+    STACKS,
     UNFIT,
 )
 from .arena import Shelf
@@ -49,6 +50,7 @@ from .insist import insist
 from .link import GONE
 from .own import own
 from .patience import PatientAlarm
+from .stacks import LastLook, Whereabouts, innermost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from ..abc import WorkerProcess
     from .cleanups import Cleanups
     from .link import Link, Message
+    from .stacks import Threads
 
 logger = logging.getLogger("gibbs")
 
@@ -78,6 +81,8 @@ Over: TypeAlias = Literal[
 STRIKE_EVERY = 0.02  # seconds between two interrupts of one call: the first may have come inside an import
 # Seconds that a worker which must be killed has to say what it gives back; one in C code says nothing.
 ASK_PATIENCE = 0.25
+# Seconds before the grace is over in which a worker is asked where it is, since it may have to be killed.
+LAST_LOOK = 0.25
 EXIT_PATIENCE = 0.2  # seconds between the end of the stream and a kill, so that the exit status is the worker's own
 SIGNS = 3  # that a worker which ends itself in the silence of its hub may miss
 REAP_PATIENCE = 5.0  # seconds for a killed process to be gone; one in an uninterruptible wait is reported and left
@@ -120,6 +125,8 @@ class Worker:
         self.violation: str | None = None  # what it did that made the hub kill it
         self.lost_to_a_cancel = False  # it died, or had to die, over an abandoned call
         self.left = False
+        self.whereabouts = Whereabouts(seat, process, link)
+        self.threads: Threads = ()  # where it was when it had to die over an abandoned call, if it said so
         self.deadline = math.inf  # of the hub's closing; finite once it closes
         self._seat = seat
         seat.has_page = not self.link.in_band
@@ -231,7 +238,7 @@ class Worker:
         asked_at = anyio.current_time()
         taken, has_left, grace_ends = -1, False, math.inf
         self._alarm.renew()
-        pause = 0.001
+        pause, last_look = 0.001, LastLook(self.whereabouts)
         while self.over is None and self._unwanted is order and link_id in self._seat.held:
             now = anyio.current_time()
             if not has_left and taken != self.link.pieces_taken:
@@ -242,7 +249,10 @@ class Worker:
             may_kill = begun is None or begun >= link_id
             if self._asked_back and now < asked_at + ASK_PATIENCE:  # what waits behind would go with it
                 may_kill = False
+            if now >= grace_ends - min(LAST_LOOK, grace / 2):
+                last_look.take()
             if (how == "kill" and may_kill) or now >= min(grace_ends, self.deadline):
+                self.threads = last_look.threads
                 self._end("cancel")
                 break
             if how == "interrupt" and (has_left or not self.link.in_band):
@@ -253,6 +263,14 @@ class Worker:
         if self.over is not None and link_id in self._seat.held:
             self.lost_to_a_cancel = True
             self._count(self._seat.held[link_id], kept=False)
+            if (last := innermost(self.threads)) is not None:
+                logger.warning(
+                    "worker %d (pid %s) is killed, since a cancelled call has not unwound in %.3g seconds: it was at %s",
+                    self._seat.index,
+                    self.process.origin.pid,
+                    self._cancel_grace,
+                    last,
+                )
         if self._unwanted is order:
             self._unwanted = None
 
@@ -361,6 +379,9 @@ class Worker:
         """One message of the worker."""
         if kind == LOG:
             self._log(self._seat, link_id, body)
+            return
+        if kind == STACKS:
+            self.whereabouts.hear(body)
             return
         if (self.welcome is None) != (kind in (READY, UNFIT)):
             raise Violation(f"message {kind} makes no sense from a worker that is {self._seat.state}")

@@ -19,6 +19,7 @@ CALL_OF_MANY = 12  # as CALL, of a caller who asks for many at once: its answer 
 TRACK = 11  # as CALL, whose caller wants to know how it is getting on
 PING = 13  # in band only: the hub lives, and can be reached; else the worker would end itself, see `silence` in SETUP
 RECALL = 14  # in band only: skip what has not begun of all that came before this; GIVEN_BACK tells what that is
+WHERE = 15  # in band only: where is the worker? STACKS tells
 CLOSE = 8  # the reader of that stream is gone: close its generator where it yields
 FREED_RESULT = 5  # no view is left of what that request's result had in the worker's arena
 
@@ -38,6 +39,7 @@ REPORT = 25  # how far that request has come, which was a TRACK; the body is a p
 LOG = 26  # a record of `logging`, made while that request ran; the body is a dict of plain data
 GIVEN_BACK = 27  # in band only: up to this request all will be skipped that is behind the one in the body, a little-endian number
 PACED = 28  # in band only: a request takes so many nanoseconds, as the number that is a link id elsewhere
+STACKS = 29  # in band only: the nanoseconds for which what it began last has run, a little-endian number, and where it is, in words
 
 TO_WORKER = frozenset(
     {
@@ -54,11 +56,27 @@ TO_WORKER = frozenset(
         CALL_OF_MANY,
         PING,
         RECALL,
+        WHERE,
         FREED_RESULT,
     }
 )
 TO_HUB = frozenset(
-    {READY, UNFIT, ANSWER, FAILURE, SKIPPED, TOO_LARGE, FREED_ARGUMENTS, ITEMS, ASKS, REPORT, LOG, GIVEN_BACK, PACED}
+    {
+        READY,
+        UNFIT,
+        ANSWER,
+        FAILURE,
+        SKIPPED,
+        TOO_LARGE,
+        FREED_ARGUMENTS,
+        ITEMS,
+        ASKS,
+        REPORT,
+        LOG,
+        GIVEN_BACK,
+        PACED,
+        STACKS,
+    }
 )
 
 REQUESTS = frozenset({CALL, STREAM, TRACK, CALL_OF_MANY})  # what a worker claims and begins

@@ -1,24 +1,27 @@
-"""The shared page: three words that hub and worker can read while the other is busy, or dead.
+"""The shared page: four words that hub and worker can read while the other is busy, or dead.
 
 `begun` is written by the worker only: the link id of the last request that it began, stored before the arguments are
 opened, so that after a death it is evidence of what may have run. `target` is written by the hub only: the request
 that is to be skipped or interrupted. `pace` is written by the worker only: the nanoseconds that it takes for a request, as far
-as it knows, 0 when it does not. Each is one aligned eight-byte store, whole for any reader, and needs no lock.
+as it knows, 0 when it does not. `since` is when it took up the last request, in nanoseconds of `time.perf_counter_ns`, 0 if it took none. Each is one aligned eight-byte store, whole for any reader, and needs no lock.
 
 The page is a memfd that is sealed before anybody maps it: a worker that could shrink it would kill the hub by SIGBUS.
 """
 
 from __future__ import annotations
 
+from time import perf_counter_ns
+
 _SIZE = 4096
 _BEGUN = 0
 _TARGET = 1
 _PACE = 2
-_WORDS = 3
+_SINCE = 3
+_WORDS = 4
 
 
 class Page:
-    """The three words, over any writable buffer that has room for them. Link ids start at 1; 0 means none."""
+    """The four words, over any writable buffer that has room for them. Link ids start at 1; 0 means none."""
 
     __slots__ = ("_words",)
 
@@ -48,6 +51,20 @@ class Page:
     @pace.setter
     def pace(self, nanoseconds: int) -> None:
         self._words[_PACE] = nanoseconds
+
+    @property
+    def since(self) -> int:
+        return self._words[_SINCE]
+
+    @since.setter
+    def since(self, nanoseconds: int) -> None:
+        self._words[_SINCE] = nanoseconds
+
+    @property
+    def running_for(self) -> float:
+        """Seconds since the last request was taken up; 0.0 if none was."""
+        since = self.since
+        return (perf_counter_ns() - since) / 1e9 if since else 0.0
 
     def close(self) -> None:
         """Let go of memory that is shared; what it said last can still be read. Idempotent."""

@@ -11,10 +11,12 @@ from __future__ import annotations
 from _queue import Empty, SimpleQueue
 from _thread import allocate_lock, get_ident
 from collections import deque
+from time import perf_counter_ns
 
-from .._wire.messages import CANCEL, GIVEN_BACK, INTERRUPT, PING, RECALL, REQUESTS, SIZE, TO_STREAM
+from .._wire.messages import CANCEL, GIVEN_BACK, INTERRUPT, PING, RECALL, REQUESTS, SIZE, STACKS, TO_STREAM, WHERE
 from .interrupt import SIGNAL
 from .lifeline import die_with_the_hub
+from .stacks import described
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +95,8 @@ class InBandInbox(_Line):
                 self._cancel(link_id, interrupt=body == INTERRUPT)
             elif kind == RECALL:
                 self._give_back()
+            elif kind == WHERE:
+                self._tell_where()
             elif kind != PING:
                 if kind in REQUESTS:
                     self._last = link_id
@@ -113,6 +117,11 @@ class InBandInbox(_Line):
             begun = self._page.begun
             self._unwanted.update(range(begun + 1, self._last + 1))
             self._channel.send(GIVEN_BACK, self._last, begun.to_bytes(SIZE, "little"))
+
+    def _tell_where(self) -> None:
+        began = self._page.since
+        ran = perf_counter_ns() - began if began else 0
+        self._channel.send(STACKS, self._page.begun, ran.to_bytes(SIZE, "little") + described())
 
     def _cancel(self, link_id: int, *, interrupt: bool) -> None:
         with self._lock:

@@ -14,6 +14,8 @@ import select
 from _thread import start_new_thread
 from time import monotonic
 
+from .stacks import answer
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,25 +70,39 @@ class Guard:
         if os.getppid() != parent:  # it died, and the pid may be another's already
             die_with_the_hub()
 
-    def watch(self, stream: int, receive: Callable[[], None] | None = None, *, silence: float | None = None) -> None:
+    def watch(
+        self,
+        stream: int,
+        receive: Callable[[], None] | None = None,
+        *,
+        silence: float | None = None,
+        inquiry: int = -1,
+    ) -> None:
         """Start the thread. With `receive` it also reads the stream, a piece each time that something has come.
 
-        Then `silence` may be how many seconds a hub that lives, and can be reached, says nothing at most.
+        Then `silence` may be how many seconds a hub that lives, and can be reached, says nothing at most. Whoever asks on `inquiry` is told where
+        this worker is.
         """
-        start_new_thread(self._run, (stream, receive, silence))
+        start_new_thread(self._run, (stream, receive, silence, inquiry))
 
-    def _run(self, stream: int, receive: Callable[[], None] | None, silence: float | None) -> None:
+    def _run(self, stream: int, receive: Callable[[], None] | None, silence: float | None, inquiry: int) -> None:
         # Linux: poll() would hold a stream open that the model closes, and the hub would never see its end; epoll does not.
         poll = select.epoll() if self.pidfd >= 0 else select.poll()
         poll.register(stream, select.POLLIN if receive else _POLLRDHUP)
         if self.pidfd >= 0:
             poll.register(self.pidfd, select.POLLIN)
+        if inquiry >= 0:
+            poll.register(inquiry, select.POLLIN)
         timeout = None if self.pidfd >= 0 else _WITHOUT_PIDFD
         if silence is not None:
             timeout = min(silence, timeout or silence)
         heard = monotonic()
         while True:
             for fd, event in _wait(poll, timeout):
+                if fd == inquiry:
+                    if not answer(inquiry):
+                        poll.unregister(inquiry)
+                    continue
                 if fd == self.pidfd or (receive is None and event):
                     die_with_the_hub()
                 if fd == stream and receive is not None:

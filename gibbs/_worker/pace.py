@@ -6,6 +6,8 @@ waits; many are needed to believe that calls have become short again.
 
 from __future__ import annotations
 
+from time import perf_counter_ns
+
 from .._wire.messages import PACED
 
 TYPE_CHECKING = False
@@ -27,6 +29,11 @@ class Pace:
         self._page = page
         self._told = 0
         self.estimate = 0  # nanoseconds; 0: nothing was measured yet
+
+    def begin(self) -> int:
+        """A request is taken up, now: when that is, in nanoseconds."""
+        self._page.since = now = perf_counter_ns()
+        return now
 
     def took(self, nanoseconds: int) -> None:
         """A request took so long."""

@@ -29,6 +29,7 @@ from .interrupt import Interrupter, disregard_sigterm
 from .logs import send_logs
 from .pace import InBandPace, Pace
 from .service import Service
+from .stacks import answer_signals
 from .voice import Voice
 
 
@@ -40,6 +41,7 @@ def serve(
     claims: int = -1,
     arguments: int = -1,
     results: int = -1,
+    inquiry: int = -1,
     lifeline_fd: int = -1,
     parent: int | None = None,
 ) -> None:
@@ -47,9 +49,10 @@ def serve(
 
     `out` is what is written to, -1 where it is the same descriptor.
     `page` and `claims` are descriptors made by the hub, -1 when there are none: then cancels come in the stream.
-    `arguments` and `results` are those of arenas, -1 when there are none: then what is large comes in the stream too.
+    `arguments` and `results` are those of arenas, -1 when there are none: then what is large comes in the stream too. On `inquiry` the hub asks
+    where the worker is, -1 where it does in the stream.
     """
-    for fd in (arguments, results):
+    for fd in (arguments, results, inquiry):
         if fd >= 0:
             os.set_inheritable(fd, False)
     guard = lifeline.Guard(os.getppid() if parent is None else parent)
@@ -59,7 +62,9 @@ def serve(
     if lifeline_fd >= 0:
         os.set_inheritable(lifeline_fd, False)
         lifeline.arm(lifeline_fd)
-    converse(Channel(stream, out), guard, page=page, claims=claims, arguments=arguments, results=results)
+    converse(
+        Channel(stream, out), guard, page=page, claims=claims, arguments=arguments, results=results, inquiry=inquiry
+    )
 
 
 def converse(
@@ -70,6 +75,7 @@ def converse(
     claims: int = -1,
     arguments: int = -1,
     results: int = -1,
+    inquiry: int = -1,
 ) -> None:
     """What `serve` does once there is a stream, whatever it is made of."""
     disregard_sigterm()
@@ -84,6 +90,8 @@ def converse(
     pace = InBandPace(shared, channel) if setup["in_band"] else Pace(shared)
     interrupter = Interrupter(shared)
     interrupter.install()
+    if inquiry >= 0:
+        answer_signals(inquiry)
     inbox: DirectInbox | InBandInbox
     if setup["in_band"]:
         inbox = InBandInbox(channel, shared)
@@ -91,7 +99,7 @@ def converse(
     else:
         os.set_inheritable(claims, False)
         inbox = DirectInbox(channel, shared, Claims(claims))
-        guard.watch(channel.fd)
+        guard.watch(channel.fd, inquiry=inquiry)
         if setup["awake_below"]:
             channel.stay_awake(pace, setup["awake_below"])
     if setup["logs"] is not None:

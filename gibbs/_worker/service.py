@@ -112,7 +112,7 @@ class Service:
                 elif kind not in TO_STREAM:  # that stream is over
                     raise RuntimeError(f"message {kind} makes no sense between two requests")
                 continue
-            began = perf_counter_ns()
+            began = self._pace.begin()
             answer = self.answer(kind, link_id)
             if answer[0] != SKIPPED:
                 self._pace.took(perf_counter_ns() - began)
@@ -120,7 +120,7 @@ class Service:
 
     def _run_batch(self, count: int) -> None:
         here.deadline = math.inf  # each of them has its own
-        began = perf_counter_ns()
+        began = self._pace.begin()
         answers = self._batcher.answers(count)
         for answer in GeneratorIn(self._contexts.of({}), answers) if self._contexts else answers:
             self._send(answer)

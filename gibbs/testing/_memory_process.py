@@ -27,6 +27,7 @@ from .._wire.messages import (
     SIZE,
     TO_STREAM,
     TO_WORKER,
+    WHERE,
 )
 from ._message import Message
 
@@ -66,6 +67,7 @@ class MemoryProcess:
         self.kills: int = 0
         self.immortal = False
         self.hung: bool = False
+        self.where = ""  # what it says when it is asked, as `faulthandler` writes it; "": nothing
         self.ending: Ending | None = None
         self._hub_says, self._hub_hears = self._ends = hub_says, hub_hears
         self._reader = FrameReader(TO_WORKER)
@@ -248,14 +250,13 @@ class MemoryProcess:
         for message in map(Message._make, self._reader.feed(bytes(data))):
             if message.kind == CANCEL:
                 self._cancel(message.link_id, interrupt=message.body == INTERRUPT)
-                continue
-            if message.kind == RECALL:
+            elif message.kind == RECALL:
                 await self._give_back()
-                continue
-            if message.is_call:
-                self.calls.append(message)
-                self._last = message.link_id
-            self._inbox.append(message)
+            elif message.kind != WHERE:  # in band it does not say that
+                if message.is_call:
+                    self.calls.append(message)
+                    self._last = message.link_id
+                self._inbox.append(message)
         self._tell()
 
     def _cancel(self, link_id: int, *, interrupt: bool) -> None:
@@ -296,5 +297,4 @@ class MemoryProcess:
         return f"worker {self.spec.seat}.{self.spec.incarnation} of {self.spec.name!r} (in memory)"
 
 
-for _public in (Message, MemoryProcess):
-    _public.__module__ = "gibbs.testing"
+Message.__module__ = MemoryProcess.__module__ = "gibbs.testing"

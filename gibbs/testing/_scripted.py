@@ -189,5 +189,14 @@ class _Side:
     def service_time(self) -> float:
         return self._worker.service_time
 
+    def running_for(self) -> float:
+        return 0.0
+
+    def ask_where(self) -> None:
+        pass
+
+    def where(self) -> str:
+        return self._worker.where
+
 
 ScriptedLauncher.__module__ = "gibbs.testing"

@@ -156,3 +156,12 @@ class _Side:
 
     def service_time(self) -> float:
         return self._worker.page.pace / 1e9 or math.inf
+
+    def running_for(self) -> float:
+        return self._worker.page.running_for
+
+    def ask_where(self) -> None:
+        pass  # it need not be asked
+
+    def where(self) -> str:
+        return self._worker.where()

@@ -30,6 +30,7 @@ from .._worker.health import Process
 from .._worker.inbox import DirectInbox
 from .._worker.pace import Pace
 from .._worker.serve import live
+from .._worker.stacks import stack_of
 from .._worker.voice import Voice
 from ._own_thread import become_a_worker
 from ._probe import in_thread
@@ -92,6 +93,12 @@ class ThreadWorker:
         """Interrupt the call that the page names, if it runs. Of one that hangs the hub asks again."""
         if not self.hung:
             self.interrupter.strike()
+
+    def where(self) -> str:
+        """Its stack, now; "" of one that hangs, or has not begun."""
+        if self.hung or self.thread.ident is None:
+            return ""
+        return stack_of(None if self.idle else sys._current_frames().get(self.thread.ident))  # noqa: SLF001
 
     def die(self, ending: Ending) -> None:
         """It ends, now; from any thread. Nothing happens the second time."""

@@ -144,6 +144,7 @@ def closed_side():
 
     shared = open_shared()
     os.close(shared.page_fd)
+    os.close(shared.inquiry_fd)
     shared.claims.offer(1)
     shared.close()
     return Side(shared, None)

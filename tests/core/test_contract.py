@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 
@@ -34,6 +35,15 @@ def test_hub_and_worker_mean_the_same_signal_by_an_interrupt():
     from gibbs._worker import interrupt
 
     assert watch_linux.INTERRUPT == interrupt.SIGNAL == signal.SIGRTMIN + 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="real-time signals are Linux's")
+def test_hub_and_worker_mean_the_same_by_the_question_where_it_is():
+    from gibbs._launch import inquiry, watch_linux
+    from gibbs._worker import stacks
+
+    assert watch_linux.WHERE == stacks.SIGNAL == signal.SIGRTMIN + 6
+    assert stacks.stack_of(sys._getframe()).startswith(inquiry.BY_ITSELF)
 
 
 @pytest.mark.parametrize("env", [5, "A=B", [("A", "B")]], ids=repr)

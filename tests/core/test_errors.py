@@ -24,6 +24,7 @@ CRASHED = gibbs.WorkerCrashed(
     signal="SIGKILL",
     stderr_tail="one\ntwo\n",
     probable_cause="often this is the kernel's out-of-memory killer",
+    stack='  File "model.py", line 12, in embed',
     may_have_run=False,
 )
 POISON = gibbs.PoisonRequest("Toy", 4712, 2, 6, signal="SIGSEGV", stderr_tail="one\n")
@@ -155,7 +156,18 @@ class Derived(gibbs.RecursiveStart):
         (START_FAILED, ["worker 1", "'Toy'", "did not become ready", "exited with status 3", "\nno such file"]),
         (gibbs.WorkerCrashed("Toy", None, 2, 1), ["worker 2", "'Toy'", "nobody knows how", "may have run"]),
         (gibbs.WorkerCrashed("Toy", 9, 2, 1, exit_code=0), ["worker 2", "pid 9", "status 0", "if that does no harm"]),
-        (CRASHED, ["worker 2", "pid 4711", "SIGKILL", "out-of-memory", "never begun and can be sent again", "two"]),
+        (
+            CRASHED,
+            [
+                "worker 2",
+                "pid 4711",
+                "SIGKILL",
+                "out-of-memory",
+                "never begun and can be sent again",
+                "line 12, in embed",
+                "two",
+            ],
+        ),
         (gibbs.RemoteError("SystemExit", "3", "", "call"), ["SystemExit: 3", "the model raised"]),
         (gibbs.RemoteError("EOFError", "", "", "arguments"), ["EOFError", "arguments could not be loaded"]),
         (gibbs.RemoteError("m.Odd", "no", "", "result"), ["m.Odd: no", "result could not be brought back"]),
@@ -230,9 +242,12 @@ def test_a_violation_comes_before_all_guesses():
 
 # ---- records
 
+FRAME = gibbs.Frame(file="model.py", line=12, function="Model.embed")
 RECORDS = [
     gibbs.Origin(launcher="local", pid=5),
     gibbs.Ending(how="exited", code=3),
+    FRAME,
+    gibbs.WorkerStack(seat=2, incarnation=1, pid=5, method="embed", seconds=3.0, threads=((FRAME,), (FRAME,))),
     gibbs.HubStatistics(seats={"serving": 2}, pids=(5, None), done=3),
     gibbs.Health(ready=False, reasons=("1 of 2 workers are not ready",)),
 ]
@@ -280,3 +295,22 @@ def test_a_record_is_made_by_names_only(record):
 )
 def test_an_ending_is_an_exit_or_a_signal_or_unknown(ending, exit_code, signal, words):
     assert (ending.exit_code, ending.signal, str(ending)) == (exit_code, signal, words)
+
+
+@pytest.mark.parametrize(
+    ("stack", "words"),
+    [
+        (gibbs.WorkerStack(seat=2, incarnation=1, pid=5), "worker 2 (pid 5), idle, does not say where it is"),
+        (gibbs.WorkerStack(seat=2, incarnation=1, pid=5, threads=((),)), "worker 2 (pid 5), idle"),
+        (
+            gibbs.WorkerStack(
+                seat=2, incarnation=1, pid=5, host="gpu1", method="embed", seconds=3.0, threads=((FRAME,),)
+            ),
+            "worker 2 (pid 5 on gpu1), in 'embed' for 3 seconds:\n  File \"model.py\", line 12, in Model.embed",
+        ),
+    ],
+    ids=["silent", "idle", "busy"],
+)
+def test_a_stack_is_said_in_words(stack, words):
+    assert str(stack) == words
+    assert stack.answered == ("does not say" not in words)

@@ -1,4 +1,4 @@
-"""The shared page: three words, each written whole, over memory that a worker cannot take away."""
+"""The shared page: four words, each written whole, over memory that a worker cannot take away."""
 
 import ctypes
 import fcntl

@@ -315,6 +315,7 @@ DOCSTRINGS = {
     "gibbs.CommandLauncher": FLEET,
     "gibbs.ForkLauncher": OPENED,
     "gibbs.Hub.reload": HUB,
+    "gibbs.Hub.stacks": HUB,
     "gibbs.LocalLauncher": OPENED,
     "gibbs.Recycle": OPENED,
     "gibbs.RestartPolicy": OPENED,

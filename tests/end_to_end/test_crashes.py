@@ -27,6 +27,7 @@ from anyio import from_thread, to_thread
 import gibbs
 from gibbs._parent.worker import Worker
 from gibbs._wire.messages import ANSWER, READY, SKIPPED
+from gibbs.testing import InBand
 
 CALLS = gibbs.function(operator.call)  # a model that does what it is told: `request(f, *args)` is f(*args) in a worker
 
@@ -72,17 +73,17 @@ def read_address_zero():
 
 
 @pytest.mark.parametrize(
-    ("death", "args", "exit_code", "signal_name", "tail", "cause"),
+    ("death", "args", "exit_code", "signal_name", "where", "cause"),
     [
         pytest.param(kill_itself, (), None, "SIGKILL", "", "out-of-memory", id="SIGKILL"),
         pytest.param(os._exit, (4,), 4, None, "", "os._exit", id="exit 4"),
         pytest.param(os._exit, (0,), 0, None, "", "os._exit", id="exit 0"),
-        pytest.param(read_address_zero, (), None, "SIGSEGV", "Segmentation fault", "native code", id="segfault"),
-        pytest.param(os.abort, (), None, "SIGABRT", "Aborted", "abort()", id="abort"),
+        pytest.param(read_address_zero, (), None, "SIGSEGV", "in read_address_zero\n", "native code", id="segfault"),
+        pytest.param(os.abort, (), None, "SIGABRT", "in with_last_words", "abort()", id="abort"),
     ],
 )
 async def test_a_worker_that_dies_in_a_call_is_one_error_that_says_how(
-    death, args, exit_code, signal_name, tail, cause
+    death, args, exit_code, signal_name, where, cause
 ):
     async with open_calls() as hub:
         pid = await hub.request(os.getpid)
@@ -93,7 +94,8 @@ async def test_a_worker_that_dies_in_a_call_is_one_error_that_says_how(
         assert (error.exit_code, error.signal) == (exit_code, signal_name)
         assert (error.may_have_run, error.may_still_run) == (True, False)
         assert "last words" in error.stderr_tail
-        assert tail in error.stderr_tail
+        assert where in error.stack
+        assert bool(error.stack) == bool(where)
         assert cause in error.probable_cause
         assert str(pid) in str(error)
         assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
@@ -103,11 +105,17 @@ async def test_a_worker_that_dies_in_a_call_is_one_error_that_says_how(
         assert (seen.crashed, seen.restarts, seen.done) == (1, 1, 2)
 
 
-async def test_a_segmentation_fault_says_where_it_was():
-    async with open_calls() as hub:
+@pytest.mark.parametrize("in_band", [False, True])
+async def test_a_segmentation_fault_says_where_it_was(in_band):
+    """In band it is found among the last lines of output."""
+    launcher = InBand(gibbs.LocalLauncher()) if in_band else None
+    async with open_calls(launcher=launcher) as hub:
         with pytest.raises(gibbs.WorkerCrashed) as caught:
             await hub.request(read_address_zero)
-    assert "in read_address_zero" in caught.value.stderr_tail
+    last = caught.value.stack.splitlines()[-1]
+    assert last.endswith("in string_at")
+    assert "in read_address_zero" in caught.value.stack
+    assert "in string_at" in caught.value.probable_cause
 
 
 async def test_one_of_forty_requests_kills_its_worker_and_the_others_do_not_notice():

@@ -102,7 +102,7 @@ async def test_workers_have_what_their_template_imported_and_nothing_of_one_anot
             {name for name in each["descriptors"] if "socket:" in name or "pipe:" in name} for each in (one, other)
         ]
         assert not private[0] & private[1]
-        assert [sum("socket:" in name for name in names) for names in private] == [1, 1]
+        assert [sum("socket:" in name for name in names) for names in private] == [2, 2], "the stream and the inquiry"
 
 
 @pytest.mark.in_turn

@@ -524,3 +524,17 @@ async def test_a_request_to_a_hub_with_a_spare(on_cancel, side):
             await is_as_good_as_new(hub, before)
             before = ended(hub)
             await settles(hub, 1, 1)
+
+
+async def test_the_question_where_the_workers_are():
+    launcher = ScriptedLauncher()
+    async with gibbs.open_hub(Busy, workers=2, launcher=launcher) as hub:
+        for worker in launcher.workers:
+            worker.where = 'Thread (most recent call first):\n  File "model.py", line 3 in run\n'
+        before = ended(hub)
+        async for step in sweep(hub.stacks):
+            if not step.cancelled:
+                assert [str(frame) for stack in step.value for frame in stack.frames] == ["model.py:3 in run"] * 2
+            await is_as_good_as_new(hub, before)
+            before = ended(hub)
+        assert step.k > 1

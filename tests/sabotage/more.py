@@ -130,7 +130,11 @@ MORE = (
     Sabotage(
         "no second line behind the lifeline",
         "a program that had forked a helper is killed, and its workers live on as long as the helper",
-        (Edit(LIFELINE, "        start_new_thread(self._run, (stream, receive, silence))\n", "        pass\n"),),
+        (
+            Edit(
+                LIFELINE, "        start_new_thread(self._run, (stream, receive, silence, inquiry))\n", "        pass\n"
+            ),
+        ),
         (ORPHANS + "test_no_worker_outlives_a_killed_program_whose_forked_helper_holds_its_descriptors",),
     ),
     Sabotage(

@@ -1,0 +1,232 @@
+"""Where workers are: told whatever they do, without harm to what they do."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+import anyio
+import pytest
+from anyio import to_thread
+
+import gibbs
+from gibbs._parent.stacks import stacks_of
+from gibbs.testing import InBand, InlineLauncher, hang
+
+WHERE = signal.SIGRTMIN + 6
+
+local_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a side channel")
+
+
+class Model:
+    """Each method says that it is there by `report`, or by opening what the test opens too."""
+
+    interruptible = True
+
+    def pid(self):
+        return os.getpid()
+
+    def sleeps(self):
+        gibbs.report("here")
+        while not gibbs.cancelled():
+            time.sleep(0.001)
+
+    def spins(self):
+        gibbs.report("here")
+        while True:
+            pass
+
+    def sleeps_beside_others(self):
+        self.over = threading.Event()
+        helper = threading.Thread(target=self.helps)
+        helper.start()
+        try:
+            self.sleeps()
+        finally:
+            self.over.set()
+            helper.join()
+
+    def helps(self):
+        self.over.wait()
+
+    def waits_in_c(self, gate):
+        """No other thread of this process runs meanwhile."""
+        os.close(ctypes.PyDLL(None).open(os.fsencode(gate), os.O_RDONLY))
+        return os.getpid()
+
+    def swallows(self):
+        while True:
+            try:
+                while True:
+                    gibbs.report("here")
+                    time.sleep(0.001)
+            except gibbs.Interrupted:
+                pass
+
+    def takes_it_away(self, how):
+        signal.signal(WHERE, how)
+
+
+@pytest.fixture(params=["side", "in band", "inline"])
+def any_launcher(request):
+    local = gibbs.LocalLauncher()
+    return {"side": local, "in band": InBand(local), "inline": InlineLauncher()}[request.param]
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """What waits to read it waits until somebody opens it to write."""
+    os.mkfifo(tmp_path / "gate")
+    return str(tmp_path / "gate")
+
+
+def open_hub(launcher=None, *, workers=1, **options):
+    return gibbs.open_hub(Model, workers=workers, launcher=launcher, **options)
+
+
+async def test_what_a_worker_does_is_told_and_goes_on(any_launcher):
+    async with open_hub(any_launcher, workers=2) as hub:
+        idle = await hub.stacks()
+        assert [(stack.seat, stack.incarnation, stack.pid) for stack in idle] == [
+            (seat, 1, pid) for seat, pid in enumerate(hub.statistics().pids)
+        ]
+        assert [(stack.method, stack.seconds, stack.threads) for stack in idle] == [(None, 0.0, ((),))] * 2
+        for method in ("sleeps", "spins", "sleeps_beside_others"):
+            async with hub.method(method).track() as job:
+                async for _ in job.progress:
+                    break
+                stacks = await hub.stacks()
+                [stack] = [one for one in stacks if one.method == method]  # the one before may not have unwound yet
+                assert 0 < stack.seconds < 600
+                assert all(
+                    frame.file == __file__ or os.sep + "gibbs" + os.sep not in frame.file for frame in stack.frames
+                )
+                assert stack.frames[0].function == f"Model.{method}"
+                assert stack.frames[0].line > 0
+        if not isinstance(any_launcher, InlineLauncher):  # whose workers are threads of this program
+            assert any(frame.function == "Model.helps" for thread in stack.threads[1:] for frame in thread)
+        assert hub.statistics().restarts == 0
+
+
+@local_only
+@pytest.mark.parametrize("launcher", [gibbs.LocalLauncher(), gibbs.ForkLauncher()], ids=["local", "fork"])
+async def test_c_code_that_lets_nobody_else_run_is_told_all_the_same(launcher, gate, until):
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        pid = await hub.method(Model.pid).request()
+        answers = []
+
+        async def ask():
+            answers.append(await hub.method(Model.waits_in_c).request(gate))
+
+        tg.start_soon(ask)
+        with anyio.fail_after(20):
+            functions = []
+            while functions != ["waits_in_c"]:
+                [stack] = await hub.stacks()
+                functions = [frame.function for frame in stack.frames]
+        assert stack.method == "waits_in_c"
+        assert stack.seconds > 0
+        assert answers == []
+        os.close(os.open(gate, os.O_WRONLY))
+        await until(lambda: answers == [pid])
+        await until(lambda: hub.statistics().running == 0)
+        assert (await hub.stacks())[0].threads == ((),)  # which it says by itself, as it can again
+
+
+async def impatient(hub):
+    """As `hub.stacks()`, which would wait for a second where there is no answer."""
+    return await stacks_of([one.worker.whereabouts for one in hub._desk.crew.supervisors], 0.3)
+
+
+@pytest.mark.parametrize("in_band", [False, True])
+async def test_a_worker_that_is_stopped_says_nothing_and_answers_when_it_goes_on(in_band):
+    local = gibbs.LocalLauncher()
+    async with open_hub(InBand(local) if in_band else local) as hub:
+        async with hang(hub):
+            for _ in range(2):
+                [stack] = await impatient(hub)
+                assert not stack.answered
+                assert stack.pid is not None
+        assert await hub.method(Model.pid).request() == stack.pid
+        with anyio.fail_after(20):
+            while not (await hub.stacks())[0].answered:
+                pass
+
+
+@local_only
+@pytest.mark.parametrize("how", [signal.SIG_DFL, signal.SIG_IGN])
+async def test_a_model_that_takes_the_signal_away_is_not_hurt_by_it(how, gate):
+    async with open_hub() as hub, anyio.create_task_group() as tg:
+        pid = await hub.method(Model.pid).request()
+        await hub.method(Model.takes_it_away).request(how)
+        assert await hub.stacks()  # it needs no signal
+        tg.start_soon(hub.method(Model.waits_in_c).request, gate)
+        with anyio.fail_after(20):
+            while (await impatient(hub))[0].answered:  # until it is there
+                pass
+        os.close(os.open(gate, os.O_WRONLY))
+        assert await hub.method(Model.pid).request() == pid
+
+
+async def test_a_worker_that_starts_says_where_its_model_is_built(gate, until):
+    async with open_hub(ready=0) as hub, gibbs.open_hub(SlowToBuild, gate, workers=1, ready=0) as slow:
+        await hub.wait_ready()
+        with anyio.fail_after(20):
+            functions = []
+            while functions != ["SlowToBuild.__init__"]:
+                functions = [frame.function for stack in await slow.stacks() for frame in stack.frames]
+        os.close(os.open(gate, os.O_WRONLY))
+        await slow.wait_ready()
+
+
+class SlowToBuild:
+    def __init__(self, gate):
+        os.close(os.open(gate, os.O_RDONLY))
+
+
+async def test_asking_all_the_time_costs_no_request():
+    async with open_hub(workers=2) as hub, anyio.create_task_group() as tg:
+        pids = set(hub.statistics().pids)
+
+        async def ask():
+            for _ in range(300):
+                assert await hub.method(Model.pid).request() in pids
+
+        async def look():
+            while True:
+                stacks = await hub.stacks()
+                assert [stack.seat for stack in stacks if stack.answered] == [0, 1]
+
+        async with anyio.create_task_group() as requests:
+            for _ in range(3):
+                tg.start_soon(look)
+                requests.start_soon(ask)
+        tg.cancel_scope.cancel()
+    assert hub.statistics().restarts == 0
+    assert await hub.stacks() == ()  # there is nobody left
+
+
+async def test_from_another_thread_it_is_refused():
+    async with open_hub() as hub:
+        with pytest.raises(RuntimeError, match="another thread"):
+            await to_thread.run_sync(anyio.run, hub.stacks)
+
+
+@pytest.mark.parametrize("in_band", [False, True])
+async def test_a_call_that_does_not_unwind_says_where_it_was(in_band, caplog):
+    local = gibbs.LocalLauncher()
+    caplog.set_level(logging.WARNING, "gibbs")
+    async with open_hub(InBand(local) if in_band else local, cancel_grace=0.05) as hub:
+        async with hub.method("swallows").track() as job:
+            async for _ in job.progress:
+                break
+        await hub.method(Model.pid).request()
+        assert hub.statistics().killed == 1
+    [said] = [record.getMessage() for record in caplog.records if "not unwound in 0.05 seconds" in record.getMessage()]
+    assert f"{__file__}:" in said
+    assert said.endswith("in Model.swallows")
