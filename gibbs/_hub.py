@@ -274,6 +274,7 @@ def open_hub(
     logs: bool = True,
     observers: Sequence[Observer] = (),
     record_crashes: str | os.PathLike[str] | None = None,
+    slow_call: float | None = None,
 ) -> AbstractAsyncContextManager[Hub[M]]:
     """Start `workers` processes, each with a model of its own built by `factory(*args)`, and serve requests with them.
 
@@ -312,6 +313,7 @@ def open_hub(
         record_crashes: a directory for what workers were asked when they died, each request in a file that `python -m gibbs replay` runs again. Only
             this program's user can read them; the last 100 are kept, and none of more than 64 MiB. Requests are then kept in memory until their
             end, and large arguments travel in the stream. None: nothing is written.
+        slow_call: seconds after which a call that still runs is told of: once, by the logger `gibbs`, with the line that it is on. None: no call is.
 
     Raises:
         TypeError, ValueError: an option makes no sense; no process was started.
@@ -355,6 +357,7 @@ def open_hub(
         logs=logs,
         observers=observers,
         record_crashes=record_crashes,
+        slow_call=slow_call,
         call=CallOptions(on_cancel=on_cancel, abandon_on_cancel=abandon_on_cancel, recorded=record_crashes is not None),
     )
     _refuse_recursive_start(options.name)

@@ -145,6 +145,7 @@ class HubOptions:
     logs: bool
     observers: Sequence[Observer]
     record_crashes: str | os.PathLike[str] | None
+    slow_call: float | None
     call: CallOptions
     elastic: Elastic | None = field(init=False)  # None: there are as many workers as somebody says
     crews: tuple[tuple[Launcher, int], ...] = field(init=False)  # which launcher fills how many seats, in their order
@@ -199,6 +200,8 @@ class HubOptions:
         object.__setattr__(self, "observers", tuple(self.observers))
         if self.record_crashes is not None and not isinstance(self.record_crashes, str | os.PathLike):
             raise TypeError(f"record_crashes must be the path of a directory or None, not {self.record_crashes!r}")
+        if self.slow_call is not None:
+            _check_number("slow_call", self.slow_call, above=0, finite=True)
 
     @property
     def least(self) -> int:

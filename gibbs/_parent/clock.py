@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from .slow_calls import SlowCalls
 from .waiter import Alarm
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _TICK = 0.002  # seconds; much longer than what is sent ahead should take
 
 
 class Clock:
-    """That of one hub: two tasks of its own.
+    """That of one hub: two tasks of its own, and one more where slow calls are told of.
 
     Invariant: while `is_ticking` the first one will look by itself whether more ticks are wanted.
     """
@@ -28,6 +29,15 @@ class Clock:
         self._crew = crew
         self.is_ticking = False
         self._sent_something = Alarm()
+        after = crew.options.slow_call
+        self.slow_calls = None if after is None else SlowCalls(crew, after)
+
+    def start(self) -> None:
+        """Begin to keep time."""
+        self._crew.spawn(self.tick, "ticks")
+        self._crew.spawn(self.keep_time, "time")
+        if self.slow_calls is not None:
+            self._crew.spawn(self.slow_calls.watch, "slow calls")
 
     def tick_on(self) -> None:
         """Something was sent that may have to be taken back, or whose payload need not be kept for long."""
@@ -35,9 +45,11 @@ class Clock:
         self._sent_something.ring()
 
     def close(self) -> None:
-        """The hub closes: both tasks come to their end."""
+        """The hub closes: its tasks come to their end."""
         self._sent_something.ring()
         self.waits.ring()
+        if self.slow_calls is not None:
+            self.slow_calls.close()
 
     async def tick(self) -> None:
         """Take back what waits behind a long call, and let go of large payloads, until the hub closes. Sleeps if there are none."""

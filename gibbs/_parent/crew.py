@@ -108,14 +108,11 @@ class Crew:
         self._tg = tg
         for supervisor in self.supervisors:
             self.fill(supervisor)
-        self.spawn(self.clock.tick, "ticks")
+        self.clock.start()
         if (recycle := self.options.restarts.recycle) is not None:
-            recycler = Recycler(self, recycle)
-            self.spawn(recycler.run, "recycling")
-            self.spawn(recycler.watch, "memory")
+            Recycler(self, recycle).start()
         if self.scaler is not None:
             self.spawn(self.scaler.run, "scaling")
-        self.spawn(self.clock.keep_time, "time")
 
     def fill(self, supervisor: Supervisor) -> None:
         """Begin to fill one seat; not where the hub has closed meanwhile."""
@@ -205,6 +202,8 @@ class Crew:
                 worker.send(order)
                 if not self.clock.is_ticking and (len(order.seat.held) > 1 or len(order.tickets[0].payload) > LARGE):
                     self.clock.tick_on()
+                if (slow_calls := self.clock.slow_calls) is not None and slow_calls.sleeps:
+                    slow_calls.wake()
             elif isinstance(order, Grant):
                 worker.grant(order)
             elif isinstance(order, Interrupt):

@@ -37,6 +37,11 @@ class Recycler:
         self._recycle = recycle
         self._chances: WeakKeyDictionary[Worker, float] = WeakKeyDictionary()
 
+    def start(self) -> None:
+        """Begin to look."""
+        self._crew.spawn(self.run, "recycling")
+        self._crew.spawn(self.watch, "memory")
+
     async def run(self) -> None:
         """Replace one after the other, until the hub closes. A task of the hub's own."""
         with anyio.CancelScope(shield=True):

@@ -68,6 +68,7 @@ def open_inline_hub(
     propagate: Sequence[ContextVar[Any]] = (),
     observers: Sequence[Observer] = (),
     record_crashes: str | os.PathLike[str] | None = None,
+    slow_call: float | None = None,
 ) -> AbstractAsyncContextManager[Hub[M]]:
     """A real hub without processes: each worker is a thread of this process, with a model of its own.
 
@@ -131,6 +132,7 @@ def open_inline_hub(
         observers=observers,
         record_crashes=record_crashes,
         logs=False,  # the model logs in this program
+        slow_call=slow_call,
     )
 
 

@@ -120,6 +120,12 @@ def test_an_int_that_no_clock_can_add_is_refused(name):
     assert name in refuse(ValueError, **{name: HUGE})
 
 
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "10", True])
+def test_a_call_is_slow_after_some_time_or_never(value):
+    kind = TypeError if value is True or isinstance(value, str) else ValueError
+    assert "slow_call must be a number of seconds > 0" in refuse(kind, slow_call=value)
+
+
 def test_a_start_must_be_given_some_time():
     assert "start_timeout must be a number of seconds > 0, not 0" in refuse(ValueError, start_timeout=0)
 
@@ -256,6 +262,7 @@ def test_each_option_is_looked_at_here():
         "propagate",
         "logs",
         "observers",
+        "slow_call",
         "order",
         "record_crashes",
         "shed",

@@ -230,3 +230,20 @@ async def test_a_call_that_does_not_unwind_says_where_it_was(in_band, caplog):
     [said] = [record.getMessage() for record in caplog.records if "not unwound in 0.05 seconds" in record.getMessage()]
     assert f"{__file__}:" in said
     assert said.endswith("in Model.swallows")
+
+
+async def test_a_slow_call_is_told_of_once(any_launcher, caplog, until):
+    caplog.set_level(logging.WARNING, "gibbs")
+    async with open_hub(any_launcher, slow_call=0.05) as hub:
+        await hub.method(Model.pid).request()
+        async with hub.method("spins").track() as job:
+            async for _ in job.progress:
+                break
+            await until(lambda: caplog.records)
+            await anyio.sleep(0.15)
+        [said] = [record.getMessage() for record in caplog.records]
+        assert said.startswith(
+            f"worker 0 of the hub 'Model' (pid {hub.statistics().pids[0]}) has been in 'spins' for 0."
+        )
+        assert said.endswith("in Model.spins")
+        await until(lambda: hub._desk.crew.clock.slow_calls.sleeps)  # nobody is woken while nothing runs

@@ -1,0 +1,101 @@
+"""Says once of each call that takes long where it is.
+
+Knows which request is at the head of a seat, and since when. Must never be in the way of a request: it looks from time to time while anything
+runs, and sleeps while nothing does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import anyio
+
+from .stacks import innermost, stacks_of
+from .waiter import Alarm
+
+if TYPE_CHECKING:
+    from .._core.seat import Seat
+    from .crew import Crew
+
+logger = logging.getLogger("gibbs")
+
+_FINENESS = 10  # looks in the time after which a call is slow: that much later at most it is said
+_NOTHING = (0, math.inf)
+
+
+class SlowCalls:
+    """Those of one hub: a task of its own.
+
+    Invariants: `_heads` has the request at the head of each seat as it was seen last, and when it was seen first, infinity once it was told
+    of. `sleeps` while nobody looks.
+    """
+
+    def __init__(self, crew: Crew, after: float) -> None:
+        self.sleeps = True
+        self._crew = crew
+        self._after = after
+        self._heads: dict[Seat, tuple[int, float]] = {}
+        self._alarm = Alarm()
+        self._scope = anyio.CancelScope(shield=True)
+
+    def wake(self) -> None:
+        """Something was sent."""
+        self.sleeps = False
+        self._alarm.ring()
+
+    def close(self) -> None:
+        """Nobody looks any more."""
+        self._scope.cancel()
+
+    async def watch(self) -> None:
+        """Look, until `close`."""
+        with self._scope:
+            while True:
+                await self._alarm.wait()
+                while self._look():
+                    await anyio.sleep(self._after / _FINENESS)
+                    await self._tell()
+                self.sleeps = True
+
+    def _look(self) -> bool:
+        """Note what is at the head of each seat. Whether anything is."""
+        now = anyio.current_time()
+        seen = {supervisor.seat: _head_of(supervisor.seat) for supervisor in self._crew.supervisors}
+        before = self._heads
+        self._heads = {
+            seat: before[seat] if seat in before and before[seat][0] == head else (head, now)
+            for seat, head in seen.items()
+            if head
+        }
+        return bool(self._heads)
+
+    async def _tell(self) -> None:
+        """Say where those are that have become slow, and have not ended while they were asked."""
+        limit = anyio.current_time() - self._after
+        slow = {
+            supervisor.worker.whereabouts: supervisor.seat
+            for supervisor in self._crew.supervisors
+            if supervisor.worker is not None and self._heads.get(supervisor.seat, _NOTHING)[1] <= limit
+        }
+        for stack, seat in zip(await stacks_of(slow), slow.values(), strict=True):
+            head, since = self._heads[seat]
+            if _head_of(seat) != head:
+                continue
+            self._heads[seat] = head, math.inf
+            last = innermost(stack.threads)
+            logger.warning(
+                "worker %d of the hub %r (pid %s) has been in %r for %.3g seconds, and %s",
+                seat.index,
+                self._crew.options.name,
+                stack.pid,
+                stack.method,
+                anyio.current_time() - since,
+                f"is at {last}" if last is not None else "does not say where it is",
+            )
+
+
+def _head_of(seat: Seat) -> int:
+    """The link id of what its worker runs, or begins next; 0 if there is nothing."""
+    return next(iter(seat.held), 0)
