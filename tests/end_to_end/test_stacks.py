@@ -89,7 +89,10 @@ def open_hub(launcher=None, *, workers=1, **options):
     return gibbs.open_hub(Model, workers=workers, launcher=launcher, **options)
 
 
-async def test_what_a_worker_does_is_told_and_goes_on(any_launcher):
+async def test_what_a_worker_does_is_told_and_goes_on(any_launcher, monkeypatch):
+    """And no signal is sent for it: Python code that runs must not be met by one on which `faulthandler` answers."""
+    pressed = []
+    monkeypatch.setattr("gibbs._launch.watch_linux.Watch.press", lambda watch: pressed.append(watch))
     async with open_hub(any_launcher, workers=2) as hub:
         idle = await hub.stacks()
         assert [(stack.seat, stack.incarnation, stack.pid) for stack in idle] == [
@@ -111,6 +114,7 @@ async def test_what_a_worker_does_is_told_and_goes_on(any_launcher):
         if not isinstance(any_launcher, InlineLauncher):  # whose workers are threads of this program
             assert any(frame.function == "Model.helps" for thread in stack.threads[1:] for frame in thread)
         assert hub.statistics().restarts == 0
+    assert pressed == []
 
 
 @local_only

@@ -436,3 +436,52 @@ async def test_crashes_leave_the_books_in_balance(side):
         statistics = hub.statistics()
         assert (statistics.done, statistics.crashed) == (outcomes.count(True), outcomes.count("crashed")) == (40, 20)
         assert (statistics.queued, statistics.running) == (0, 0)
+
+
+async def test_what_is_lost_with_a_call_that_did_not_unwind_says_where_that_was(ask, by_hand, begin):
+    launcher = ScriptedLauncher(by_hand, serve)
+    async with (
+        open_hub(launcher, workers=2, cancel_grace=3) as hub,
+        hub.lease() as lease,
+        anyio.create_task_group() as tg,
+    ):
+        worker = launcher.worker(lease.seat)
+        worker.where = 'Thread (most recent call first):\n  File "model.py", line 3 in run\n'
+        running = await ask(tg, lease.request, 1)
+        await begin(worker)
+        running.cancel()
+        await worker.wait_ended()
+        with pytest.raises(gibbs.LeaseBroken, match=r"it was at model\.py:3 in run") as caught:
+            await lease.request(2)
+        crash = caught.value.__cause__
+        assert isinstance(crash, gibbs.WorkerCrashed)
+        assert crash.stack == '  File "model.py", line 3, in run'
+
+
+async def test_a_fault_tells_of_the_thread_that_had_it(ask, by_hand, begin):
+    """In the last lines, where it is not told apart from them."""
+    launcher = ScriptedLauncher(by_hand, serve)
+    tail = """Fatal Python error: Segmentation fault
+
+Thread 0x00007f (most recent call first):
+  File "pool.py", line 8 in wait
+
+Current thread 0x00007e (most recent call first):
+  File "model.py", line 3 in run
+  File "model.py", line 9 in __call__
+
+Extension modules: numpy (total: 1)"""
+    async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
+        worker = launcher.worker()
+        asked = await ask(tg, hub.request, 1)
+        await begin(worker)
+        worker.die(signal=signal.SIGSEGV, tail=tail)
+        with pytest.raises(gibbs.WorkerCrashed) as caught:
+            await asked.outcome()
+    assert caught.value.stack.splitlines() == [
+        '  File "model.py", line 9, in __call__',
+        '  File "model.py", line 3, in run',
+        "another thread:",
+        '  File "pool.py", line 8, in wait',
+    ]
+    assert caught.value.probable_cause.endswith("it was at model.py:3 in run")
