@@ -57,14 +57,13 @@ class Inquiry:
         if not self._heard and not self._is_pressed and self._standstill.is_seen(number):
             self._is_pressed = True
             press()
-        heard, is_all, _ = self._heard.partition(b"\0")
+        heard, is_all, rest = self._heard.partition(b"\0")
         said = heard.decode(errors="replace")
         if not is_all and not (self._is_pressed and _ALL.search(said)):
             return ""
-        self._standstill = None
-        self._answer = said[
-            max(said.find(BY_ITSELF), 0) :
-        ]  # the later one, of one that was pressed and could then answer by itself
+        self._standstill, self._heard = None, rest
+        # One that was pressed may have come to answer by itself, behind that.
+        self._answer = said[max(said.find(BY_ITSELF), 0) :]
         return self._answer
 
     def last_words(self) -> str:

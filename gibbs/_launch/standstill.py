@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 _HASTE = 0.02  # seconds in which nearly all answer
 _STILL = 0.1  # seconds between two looks: twenty times as long as a thread that wants the lock waits before it has Python code let go of it
-_BUSY = 5  # ticks of the processor's time in these, of 10 ms: less may mean that it had no CPU
+_BUSY = 5  # ticks of the processor's time meanwhile, of 10 ms: less may mean that it had no CPU
 _PAGE = 1 << 14  # bytes: more than the kernel tells
 
 
@@ -30,7 +30,7 @@ class Standstill:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._first: _Look | None = None
+        self._first: _Look | None = None  # since when it has not gone to sleep
         self._next = monotonic() + _HASTE  # when it is to be looked at
 
     def is_seen(self, number: int) -> bool:
@@ -38,11 +38,11 @@ class Standstill:
         now = monotonic()
         if now < self._next:
             return False
-        look = self._look(number)
-        first, self._first, self._next = self._first, look, now + _STILL
-        if look is None or first is None or look.naps != first.naps:
+        look, self._next = self._look(number), now + _STILL
+        if look is None or self._first is None or look.naps != self._first.naps:
+            self._first = look
             return False
-        return look.sleeps or look.ticks - first.ticks >= _BUSY
+        return look.sleeps or look.ticks - self._first.ticks >= _BUSY
 
     def _look(self, number: int) -> _Look | None:
         try:

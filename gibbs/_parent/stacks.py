@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 Threads: TypeAlias = tuple[tuple[Frame, ...], ...]
 
 PATIENCE = 1.0  # seconds for workers to answer: far more than one takes that can
+_LONGEST = 1 << 18  # bytes of an answer that are read
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds between two looks
 
 _OURS = re.compile(
     r"[/\\]gibbs[/\\](?:_worker[/\\]|_wire[/\\]|testing[/\\]_thread_|worker\.py|_model\.py|_batched\.py)"
 )
-_FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+_FRAME = re.compile(r'  File "(.*)", line (\d{1,9}) in (.*)')
 _FAULTS = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"}
 _CURRENT = "Current thread"
 _HEADER = "(most recent call first):"
@@ -58,13 +59,14 @@ class Whereabouts:
             self._side.ask_where()
         elif not self._asked:
             self._asked = True
+            self._running_for = 0.0
             self._link.send(WHERE)
 
     def hear(self, body: bytes) -> None:
         """It says so in the stream."""
         self._asked = False
         self._running_for = int.from_bytes(body[:SIZE], "little") / 1e9
-        self._told = body[SIZE:].decode(errors="replace")
+        self._told = body[SIZE:_LONGEST].decode(errors="replace")
 
     @property
     def told(self) -> str:
@@ -128,11 +130,11 @@ def threads_in(text: str) -> Threads:
             threads.append([])
             current = len(threads) - 1 if line.startswith(_CURRENT) else current
         elif threads and (frame := _FRAME.fullmatch(line)):
-            threads[-1].insert(0, Frame(file=frame[1], line=int(frame[2]), function=frame[3]))
+            threads[-1].append(Frame(file=frame[1], line=int(frame[2]), function=frame[3]))
     if not threads:
         return ()
     threads.insert(0, threads.pop(current))
-    first, *others = map(_without_ours, threads)
+    first, *others = (_without_ours(thread[::-1]) for thread in threads)
     return first, *filter(None, others)
 
 

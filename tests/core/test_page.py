@@ -6,6 +6,7 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def shared_page():
 def test_a_new_page_names_no_request():
     page = private_page()
     assert (page.begun, page.target) == (0, 0)
+
+
+def test_a_page_says_how_long_the_last_request_runs():
+    page = private_page()
+    assert page.running_for == 0.0
+    page.since = time.perf_counter_ns() - 5 * 10**9
+    assert 5 <= page.running_for < 600
 
 
 def test_a_new_page_knows_no_pace():

@@ -315,7 +315,7 @@ async def test_a_worker_has_descriptors_0_to_2_and_those_of_the_protocol_and_non
         os.close(write)
     assert [found.pop(fd) for fd in (0, 1, 2)] == ["/dev/null", "pipe", "pipe"]
     kinds = Counter(found.values())
-    assert (kinds.pop("socket"), kinds.pop("pipe")) == (1, 1), "the stream and the lifeline"
+    assert (kinds.pop("socket"), kinds.pop("pipe")) == (2, 1), "the stream, the inquiry and the lifeline"
     # The shared page and the arenas, whose mappings have each one of their own; the claims; what the guard waits with, and for.
     memfds = {f"/memfd:gibbs-{name} (deleted)" for name in ("page", "arena")}
     assert set(kinds) <= memfds | {"anon_inode", "pidfd"}, found
