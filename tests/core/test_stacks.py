@@ -40,7 +40,7 @@ def lines(text):
         (THREAD + CALL + OURS + THREAD + OURS + THREAD + MODEL, [["9 __call__"], ["3 run"]]),
         (THREAD + MODEL + "\n" + CURRENT + CALL + OURS, [["9 __call__"], ["3 run"]]),
         (THREAD + '  File "m.py", line ' + "9" * 5000 + " in run\n" + MODEL, [["3 run"]]),
-        (THREAD + '  File "/home/me/gibbs/app.py", line 3 in run\n', [["3 run"]]),
+        (THREAD + '  File "/src/gibbs/app.py", line 3 in run\n', [["3 run"]]),
     ],
 )
 def test_what_a_worker_says_is_the_models_own_calls(text, found):
