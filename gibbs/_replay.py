@@ -54,6 +54,8 @@ def in_words(facts: dict[str, Any]) -> str:
         f"{facts['written']}: {who} died in {facts['method']}: {facts['how']}",
         f"Recorded by gibbs {facts['gibbs']} on Python {facts['python']}; this is Python {sys.version.split()[0]}.",
     ]
+    if facts["stack"]:
+        lines += ["It was at, the innermost call last:", facts["stack"]]
     if facts["stderr_tail"].strip():
         lines += ["It wrote:", facts["stderr_tail"].rstrip()]
     return "\n".join(lines)

@@ -177,7 +177,7 @@ class WorkerEnded(Event):
 
     Attributes:
         seat, incarnation, pid, host: which one.
-        ending: how its process ended, and its last lines of output.
+        ending: how its process ended, its last lines of output, and where it was if a fault in native code has ended it.
         probable_cause: why, in a sentence; "" if nobody knows.
         planned: whether it was to go: the hub closes, becomes smaller, reloads or recycles, or a cancelled call could not be stopped otherwise.
     """

@@ -56,7 +56,7 @@ class CrashRecords:
         for ticket in _running(seat, begun):
             facts = {
                 **{name: getattr(crash, name) for name in ("name", "seat", "incarnation", "pid", "host")},
-                **{name: getattr(crash, name) for name in ("how", "stderr_tail")},
+                **{name: getattr(crash, name) for name in ("how", "stderr_tail", "stack")},
                 "request": ticket.number,
                 "method": ticket.method,
                 "batched": ticket.group is not None,

@@ -102,8 +102,9 @@ async def test_a_request_that_kills_its_worker_does_so_again(opened, records):
     said, status = await replay(record, "--no-debugger")
     assert status == -signal.SIGSEGV
     assert re.search(r"worker 0\.1 of 'Fatal' \(pid \d+\) died in __call__: .*SIGSEGV", said)
-    assert "in die" in said, "the line that it was on"
+    assert "in die" in said, "the line that it is on now"
     said, status = await replay(record, "--no-debugger", MENDED="1")
+    assert re.search(r"It was at, the innermost call last:\n(  File .*\n)*  File .*, in die\n", said)
     assert (said.splitlines()[-1], status) == ("It returned 'model 2'", 0)
 
 

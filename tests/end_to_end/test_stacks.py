@@ -15,6 +15,7 @@ import pytest
 from anyio import to_thread
 
 import gibbs
+from gibbs import events
 from gibbs._parent.stacks import stacks_of
 from gibbs.testing import InBand, InlineLauncher, hang
 
@@ -68,8 +69,14 @@ class Model:
             except gibbs.Interrupted:
                 pass
 
+    def faults(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
     def takes_it_away(self, how):
         signal.signal(WHERE, how)
+
+
+LAUNCHERS = [pytest.param(gibbs.LocalLauncher(), id="local"), pytest.param(gibbs.ForkLauncher(), id="fork")]
 
 
 @pytest.fixture(params=["side", "in band", "inline"])
@@ -118,7 +125,7 @@ async def test_what_a_worker_does_is_told_and_goes_on(any_launcher, monkeypatch)
 
 
 @local_only
-@pytest.mark.parametrize("launcher", [gibbs.LocalLauncher(), gibbs.ForkLauncher()], ids=["local", "fork"])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 async def test_c_code_that_lets_nobody_else_run_is_told_all_the_same(launcher, gate, until):
     async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
         pid = await hub.method(Model.pid).request()
@@ -140,6 +147,19 @@ async def test_c_code_that_lets_nobody_else_run_is_told_all_the_same(launcher, g
         await until(lambda: answers == [pid])
         await until(lambda: hub.statistics().running == 0)
         assert (await hub.stacks())[0].threads == ((),)  # which it says by itself, as it can again
+
+
+@local_only
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+async def test_observers_are_told_where_a_worker_was_that_has_crashed(launcher):
+    told = []
+    async with open_hub(launcher, observers=[told.append]) as hub:
+        with pytest.raises(gibbs.WorkerCrashed, match=r"the innermost call last:\n.* in faults"):
+            await hub.method(Model.faults).request()
+    [event] = [one for one in told if isinstance(one, events.WorkerEnded) and not one.planned]
+    assert event.ending.stack.startswith("Fatal Python error: Segmentation fault")
+    assert f'File "{__file__}", line' in event.ending.stack
+    assert event.probable_cause.endswith("in faults")
 
 
 async def impatient(hub):
