@@ -273,7 +273,9 @@ class Supervisor:
         when = "while its model was told to serve" if worker.welcome is not None else "before its model was built"
         if worker.violation is not None:
             return self._failed("exited", worker.violation, ending)
-        return self._failed("exited", f"the process {ending} {when}", ending)
+        where = in_lines(crash_of(ending))
+        at = f"; it was at, the innermost call last:\n{where}" if where else ""
+        return self._failed("exited", f"the process {ending} {when}{at}", ending)
 
     def _too_late(self, ending: Ending | None = None) -> WorkerStartFailed:
         timeout = self._crew.options.start_timeout

@@ -213,6 +213,17 @@ class SlowToBuild:
         os.close(os.open(gate, os.O_RDONLY))
 
 
+async def test_a_worker_that_crashes_before_it_is_ready_says_where():
+    with pytest.raises(gibbs.WorkerStartFailed, match=r"innermost call last:\n(.*\n)*.*, in __init__"):
+        async with gibbs.open_hub(FaultyToBuild, workers=1):
+            pytest.fail("there is no model")
+
+
+class FaultyToBuild:
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
 async def test_asking_all_the_time_costs_no_request():
     async with open_hub(workers=2) as hub, anyio.create_task_group() as tg:
         pids = set(hub.statistics().pids)
