@@ -93,7 +93,7 @@ def open_inline_hub(
         workers: how many threads, each with a model.
         start_timeout: as in `open_hub`; infinite by default, since who debugs `__init__` takes time.
         name, spares, ready, start_concurrency, close_timeout, max_pending, max_message, order, shed, results, on_cancel, cancel_grace, abandon_on_cancel,
-            restarts, propagate, observers, record_crashes: as in `open_hub`.
+            restarts, propagate, observers, record_crashes, slow_call: as in `open_hub`.
 
     Raises:
         Exception: whatever `open_hub` raises.
