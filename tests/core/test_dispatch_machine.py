@@ -41,8 +41,9 @@ ASKED = st.just({}) | st.fixed_dictionaries(
         "retry_uncertain": st.booleans(),
         "affinity": st.sampled_from([affinity_of(key) for key in range(5)]),
         "max_wait": st.sampled_from([0.0, 0.125, 1.0, math.inf]),
+        "keeps": st.booleans(),
     },
-)
+).map(lambda asked: asked | {"keeps": True} if asked.get("retries") else asked)  # or it could not be tried again
 PAYLOADS = st.sampled_from([b"payload", b"payload", bytes(LARGE), bytes(LARGE + 1)])
 FEW_OR_NO_LIMIT = st.sampled_from([0, 1, 2, 5, math.inf, math.inf, math.inf])
 # Whole eighths of a second, so that "exactly the period" happens.

@@ -123,7 +123,7 @@ class AfterEachStep(RuleBasedStateMachine):
             assert len(company.gathering) < company.most, "they could run"
         assert dispatcher.sends_ahead == (ahead > 0)
         held = [request for place in hub.places for request in place.held.values()]
-        large = any(len(request.ticket.payload) > LARGE and not request.terms.retries for request in held)
+        large = any(len(request.ticket.payload) > LARGE and not request.terms.keeps for request in held)
         assert dispatcher.wants_ticks == (ahead > 0 or large)
         waiting = sorted(
             hub.queue + hub.gathering + hub.aside + hub.waiting_on_leases, key=lambda request: request.number

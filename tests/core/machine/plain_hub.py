@@ -382,7 +382,7 @@ class PlainHub(Follower):
                 self.dispatcher.begun(place.seat, place.begun)
                 place.known_begun = place.begun
                 for link_id, request in place.held.items():
-                    request.forgotten = request.forgotten or (link_id <= place.begun and not request.terms.retries)
+                    request.forgotten = request.forgotten or (link_id <= place.begun and not request.terms.keeps)
 
     def claim(self, place: Place) -> None:
         """No verb: the worker has done with what it had claimed before, and takes the claim of the next."""
