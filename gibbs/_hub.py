@@ -313,7 +313,8 @@ def open_hub(
         record_crashes: a directory for what workers were asked when they died, each request in a file that `python -m gibbs replay` runs again. Only
             this program's user can read them; the last 100 are kept, and none of more than 64 MiB. Requests are then kept in memory until their
             end, and large arguments travel in the stream. None: nothing is written.
-        slow_call: seconds after which a call that still runs is told of: once, by the logger `gibbs`, with the line that it is on. None: no call is.
+        slow_call: seconds after which a call that still runs is told of: once, by the logger `gibbs`, with the line that it is on, and to observers. None:
+            no call is.
 
     Raises:
         TypeError, ValueError: an option makes no sense; no process was started.

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._errors import HubClosed, WorkerStartFailed
-    from ._records import Ending
+    from ._records import Ending, WorkerStack
 
 __all__ = [
+    "CallIsSlow",
     "CleanedUp",
     "Event",
     "HubChanged",
@@ -107,6 +108,24 @@ class RequestReturned(Event):
     number: int
     seat: int
     incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallIsSlow(Event):
+    """A call has run for longer than `open_hub(slow_call=)` says, and runs on. It is told once.
+
+    Attributes:
+        number: the request's; of a batch the first one's.
+        seat, incarnation: the worker that runs it.
+        took: seconds that it has run.
+        stack: where it is now.
+    """
+
+    number: int
+    seat: int
+    incarnation: int
+    took: float
+    stack: WorkerStack
 
 
 Outcome: TypeAlias = Literal["done", "failed", "cancelled", "expired", "refused", "crashed", "leased"]

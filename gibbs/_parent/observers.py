@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._core.ticket import Answer, Ticket
     from .._core.watched import Transition
     from .._errors import HubClosed, WorkerCrashed, WorkerStartFailed
-    from .._records import Ending, Origin
+    from .._records import Ending, Origin, WorkerStack
 
 logger = logging.getLogger("gibbs")
 
@@ -101,6 +101,17 @@ class Observers:
     def start_failed(self, seat: Seat, error: WorkerStartFailed) -> None:
         """A worker did not become ready."""
         self._say(events.StartFailed, seat=seat.index, incarnation=seat.incarnation, error=error)
+
+    def call_is_slow(self, seat: Seat, ticket: Ticket, took: float, stack: WorkerStack) -> None:
+        """A call has run for longer than somebody wished."""
+        self._say(
+            events.CallIsSlow,
+            seat=seat.index,
+            incarnation=seat.incarnation,
+            number=ticket.number,
+            took=took,
+            stack=stack,
+        )
 
     def cleaned_up(self, seat: Seat, ticket: Ticket, *, kept: bool) -> None:
         """A worker is free of a cancelled call, or had to be ended for it."""

@@ -84,6 +84,9 @@ class SlowCalls:
             if _head_of(seat) != head:
                 continue
             self._heads[seat] = head, math.inf
+            took = anyio.current_time() - since
+            if self._crew.observers is not None:
+                self._crew.observers.call_is_slow(seat, seat.held[head], took, stack)
             last = innermost(stack.threads)
             logger.warning(
                 "worker %d of the hub %r (pid %s) has been in %r for %.3g seconds, and %s",
@@ -91,7 +94,7 @@ class SlowCalls:
                 self._crew.options.name,
                 stack.pid,
                 stack.method,
-                anyio.current_time() - since,
+                took,
                 f"is at {last}" if last is not None else "does not say where it is",
             )
 

@@ -269,14 +269,18 @@ async def test_a_call_that_does_not_unwind_says_where_it_was(in_band, caplog):
 
 async def test_a_slow_call_is_told_of_once(any_launcher, caplog, until):
     caplog.set_level(logging.WARNING, "gibbs")
-    async with open_hub(any_launcher, slow_call=0.05) as hub:
-        await hub.method(Model.pid).request()
+    seen = []
+    async with open_hub(any_launcher, slow_call=0.05, observers=[seen.append]) as hub:
         async with hub.method("spins").track() as job:
             async for _ in job.progress:
                 break
             await until(lambda: caplog.records)
             await anyio.sleep(0.15)
         [said] = [record.getMessage() for record in caplog.records]
+        [event] = [event for event in seen if isinstance(event, events.CallIsSlow)]
+        assert (event.number, event.seat, event.incarnation) == (1, 0, 1)
+        assert event.took >= 0.05
+        assert event.stack.frames[-1].function == "Model.spins"
         assert said.startswith(
             f"worker 0 of the hub 'Model' (pid {hub.statistics().pids[0]}) has been in 'spins' for 0."
         )
