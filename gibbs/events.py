@@ -48,6 +48,7 @@ __all__ = [
     "SeatChanged",
     "StartFailed",
     "WorkerEnded",
+    "WorkerMeasured",
     "WorkerReady",
 ]
 
@@ -116,12 +117,14 @@ class CallIsSlow(Event):
 
     Attributes:
         number: the request's; of a batch the first one's.
+        method: as in `RequestAccepted`.
         seat, incarnation: the worker that runs it.
         took: seconds that it has run.
         stack: where it is now.
     """
 
     number: int
+    method: str
     seat: int
     incarnation: int
     took: float
@@ -190,6 +193,9 @@ class WorkerReady(Event):
     took: float
 
 
+EndReason: TypeAlias = Literal["died", "cancelled", "recycled", "dismissed"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnded(Event):
     """A worker that was ready is gone.
@@ -197,8 +203,9 @@ class WorkerEnded(Event):
     Attributes:
         seat, incarnation, pid, host: which one.
         ending: how its process ended, its last lines of output, and where it was if a fault in native code has ended it.
-        probable_cause: why, in a sentence; "" if nobody knows.
-        planned: whether it was to go: the hub closes, becomes smaller, reloads or recycles, or a cancelled call could not be stopped otherwise.
+        reason: "died", by itself or by somebody's hand; "cancelled": a cancelled call could not be stopped otherwise; "recycled", by
+            `RestartPolicy(recycle=)`; "dismissed": the hub closes, becomes smaller or reloads.
+        probable_cause: why it died, or was recycled, in a sentence; "" if nobody knows.
     """
 
     seat: int
@@ -206,8 +213,27 @@ class WorkerEnded(Event):
     pid: int | None
     host: str
     ending: Ending
+    reason: EndReason
     probable_cause: str
-    planned: bool
+
+    @property
+    def planned(self) -> bool:
+        """Whether it was to go."""
+        return self.reason != "died"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerMeasured(Event):
+    """What a worker takes: told once a second while anything runs, of workers on this machine, where there is a /proc.
+
+    Attributes:
+        seat, incarnation: which one.
+        rss: bytes of memory in use by it, those that it shares with others included, as `Recycle(max_rss=)` counts.
+    """
+
+    seat: int
+    incarnation: int
+    rss: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

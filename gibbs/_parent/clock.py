@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .slow_calls import SlowCalls
+from .rounds import Rounds
+from .slow_calls import LOOKS, SlowCalls
 from .waiter import Alarm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .crew import Crew
 
 _TICK = 0.002  # seconds; much longer than what is sent ahead should take
+_MEASURE = 1.0  # seconds between two looks at what workers take
 
 
 class Clock:
-    """That of one hub: two tasks of its own, and one more where slow calls are told of.
+    """That of one hub: two tasks of its own, and more for what is looked at while anything runs.
 
     Invariant: while `is_ticking` the first one will look by itself whether more ticks are wanted.
     """
@@ -29,15 +33,14 @@ class Clock:
         self._crew = crew
         self.is_ticking = False
         self._sent_something = Alarm()
-        after = crew.options.slow_call
-        self.slow_calls = None if after is None else SlowCalls(crew, after)
+        self.rounds = tuple(_rounds(crew))
 
     def start(self) -> None:
         """Begin to keep time."""
         self._crew.spawn(self.tick, "ticks")
         self._crew.spawn(self.keep_time, "time")
-        if self.slow_calls is not None:
-            self._crew.spawn(self.slow_calls.watch, "slow calls")
+        for rounds in self.rounds:
+            self._crew.spawn(rounds.run, "rounds")
 
     def tick_on(self) -> None:
         """Something was sent that may have to be taken back, or whose payload need not be kept for long."""
@@ -48,8 +51,8 @@ class Clock:
         """The hub closes: its tasks come to their end."""
         self._sent_something.ring()
         self.waits.ring()
-        if self.slow_calls is not None:
-            self.slow_calls.close()
+        for rounds in self.rounds:
+            rounds.close()
 
     async def tick(self) -> None:
         """Take back what waits behind a long call, and let go of large payloads, until the hub closes. Sleeps if there are none."""
@@ -76,3 +79,16 @@ class Clock:
                 crew.carry_out(dispatcher.ripen(now) + dispatcher.expire(now))
                 if crew.scaler is not None and dispatcher.queued:
                     crew.scaler.something_waits.ring()
+
+
+def _rounds(crew: Crew) -> Iterator[Rounds]:
+    if (after := crew.options.slow_call) is not None:
+        yield Rounds(crew, after / LOOKS, SlowCalls(crew, after).look)
+    if (observers := crew.observers) is not None:
+
+        async def measure() -> None:
+            for supervisor in crew.supervisors:
+                if rss := supervisor.resident_bytes():
+                    observers.measured(supervisor.seat, rss)
+
+        yield Rounds(crew, _MEASURE, measure)

@@ -202,8 +202,9 @@ class Crew:
                 worker.send(order)
                 if not self.clock.is_ticking and (len(order.seat.held) > 1 or len(order.tickets[0].payload) > LARGE):
                     self.clock.tick_on()
-                if (slow_calls := self.clock.slow_calls) is not None and slow_calls.sleeps:
-                    slow_calls.wake()
+                for rounds in self.clock.rounds:
+                    if rounds.sleeps:
+                        rounds.wake()
             elif isinstance(order, Grant):
                 worker.grant(order)
             elif isinstance(order, Interrupt):

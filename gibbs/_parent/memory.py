@@ -9,12 +9,12 @@ from pathlib import Path
 _COUNTERS = (("", "sys/fs/cgroup/{path}/memory.events"), ("memory", "sys/fs/cgroup/memory/{path}/memory.oom_control"))
 
 
-def resident_bytes(pid: int) -> float:
-    """Memory in use by a process, what it shares with others included; 0.0 where nobody can tell."""
+def resident_bytes(pid: int) -> int:
+    """Memory in use by a process, what it shares with others included; 0 where nobody can tell."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
-        return 0.0
+        return 0
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:

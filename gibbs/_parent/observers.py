@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .._core.ticket import Answer, Ticket
     from .._core.watched import Transition
     from .._errors import HubClosed, WorkerCrashed, WorkerStartFailed
-    from .._records import Ending, Origin, WorkerStack
+    from .._records import Origin, WorkerStack
+    from .worker import Worker
 
 logger = logging.getLogger("gibbs")
 
@@ -85,22 +86,29 @@ class Observers:
             took=took,
         )
 
-    def ended(self, crash: WorkerCrashed, ending: Ending, *, planned: bool) -> None:
-        """A worker that was ready is gone."""
+    def ended(self, crash: WorkerCrashed, worker: Worker, *, closing: bool, recycled: str) -> None:
+        """A worker that was ready is gone, in a seat that closes or does not, to be `recycled` for these words, or not for "" """
+        reason: events.EndReason = "died" if not closing else "recycled" if recycled else "dismissed"
+        if worker.lost_to_a_cancel:
+            reason = "cancelled"
         self._say(
             events.WorkerEnded,
             seat=crash.seat,
             incarnation=crash.incarnation,
             pid=crash.pid,
             host=crash.host,
-            ending=ending,
-            probable_cause="" if planned else crash.probable_cause,
-            planned=planned,
+            ending=worker.ending,
+            reason=reason,
+            probable_cause={"died": crash.probable_cause, "recycled": recycled}.get(reason, ""),
         )
 
     def start_failed(self, seat: Seat, error: WorkerStartFailed) -> None:
         """A worker did not become ready."""
         self._say(events.StartFailed, seat=seat.index, incarnation=seat.incarnation, error=error)
+
+    def measured(self, seat: Seat, rss: int) -> None:
+        """The seat's worker takes so much memory."""
+        self._say(events.WorkerMeasured, seat=seat.index, incarnation=seat.incarnation, rss=rss)
 
     def call_is_slow(self, seat: Seat, ticket: Ticket, took: float, stack: WorkerStack) -> None:
         """A call has run for longer than somebody wished."""
@@ -109,6 +117,7 @@ class Observers:
             seat=seat.index,
             incarnation=seat.incarnation,
             number=ticket.number,
+            method=ticket.method,
             took=took,
             stack=stack,
         )

@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from .._errors import HubClosed, WorkerStartFailed
-from .memory import resident_bytes
 
 if TYPE_CHECKING:
     from .._core.recycling import Recycle
@@ -55,7 +54,7 @@ class Recycler:
             while self._recycle.hard_rss < math.inf and not await self._closes_within(LOOK_EVERY):
                 for supervisor in self._crew.supervisors:
                     worker = supervisor.worker
-                    if worker is not None and (why := self._recycle.too_large(self._memory_of(supervisor))) is not None:
+                    if worker is not None and (why := self._recycle.too_large(supervisor.resident_bytes())) is not None:
                         worker.execute(why)
 
     async def _closes_within(self, seconds: float) -> bool:
@@ -63,19 +62,13 @@ class Recycler:
             await self._crew.closing.wait()
         return self._crew.closed is not None
 
-    def _memory_of(self, supervisor: Supervisor) -> float:
-        pid = supervisor.pid
-        if pid is None or not self._recycle.looks_at_memory or not supervisor.post.traits.same_host:
-            return 0.0
-        return resident_bytes(pid)
-
     async def _look_at(self, supervisor: Supervisor) -> None:
         worker, recycle = supervisor.worker, self._recycle
         if worker is None or supervisor.served_since is None or self._crew.closed is not None:
             return
         if supervisor.seat.lease is not None and not recycle.surge:
             return  # nobody knows how long it will be held
-        rss = self._memory_of(supervisor)
+        rss = supervisor.resident_bytes() if recycle.looks_at_memory else 0
         chance = self._chances.setdefault(worker, random.random())
         requests = supervisor.seat.last_link_id - supervisor.first_link_id
         age = anyio.current_time() - supervisor.served_since
@@ -84,6 +77,7 @@ class Recycler:
             return
         name, seat = self._crew.options.name, supervisor.seat.index
         logger.info("worker %d of the hub %r (pid %s) is replaced: %s", seat, name, supervisor.pid, why)
+        supervisor.recycled = why
         try:
             await self._crew.staffing.replace(supervisor.seat, surge=bool(recycle.surge))
         except HubClosed:
@@ -93,3 +87,6 @@ class Recycler:
                 "worker %d of the hub %r is not replaced, since no other became ready: %s", seat, name, problem
             )
             await self._closes_within(_AFTER_A_FAILURE)
+        finally:
+            if not (supervisor.closing or supervisor.seat.dismissed):  # it stays
+                supervisor.recycled = ""

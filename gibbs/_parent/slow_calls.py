@@ -1,7 +1,6 @@
 """Says once of each call that takes long where it is.
 
-Knows which request is at the head of a seat, and since when. Must never be in the way of a request: it looks from time to time while anything
-runs, and sleeps while nothing does.
+Knows which request is at the head of a seat, and since when.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 import anyio
 
 from .stacks import innermost, stacks_of
-from .waiter import Alarm
 
 if TYPE_CHECKING:
     from .._core.seat import Seat
@@ -21,46 +19,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gibbs")
 
-_FINENESS = 10  # looks in the time after which a call is slow: that much later at most it is said
+LOOKS = 10  # in the time after which a call is slow: one is seen a look late at most, and told of another one later
 _NOTHING = (0, math.inf)
 
 
 class SlowCalls:
-    """Those of one hub: a task of its own.
+    """Those of one hub.
 
-    Invariants: `_heads` has the request at the head of each seat as it was seen last, and when it was seen first, infinity once it was told
-    of. `sleeps` while nobody looks.
+    Invariant: `_heads` has the request at the head of each seat as it was seen last, and when it was seen first, infinity once it was told of.
     """
 
     def __init__(self, crew: Crew, after: float) -> None:
-        self.sleeps = True
         self._crew = crew
         self._after = after
         self._heads: dict[Seat, tuple[int, float]] = {}
-        self._alarm = Alarm()
-        self._scope = anyio.CancelScope(shield=True)
 
-    def wake(self) -> None:
-        """Something was sent."""
-        self.sleeps = False
-        self._alarm.ring()
-
-    def close(self) -> None:
-        """Nobody looks any more."""
-        self._scope.cancel()
-
-    async def watch(self) -> None:
-        """Look, until `close`."""
-        with self._scope:
-            while True:
-                await self._alarm.wait()
-                while self._look():
-                    await anyio.sleep(self._after / _FINENESS)
-                    await self._tell()
-                self.sleeps = True
-
-    def _look(self) -> bool:
-        """Note what is at the head of each seat. Whether anything is."""
+    async def look(self) -> None:
+        """Tell of those that have become slow, and note what is at the head of each seat."""
+        await self._tell()
         now = anyio.current_time()
         seen = {supervisor.seat: _head_of(supervisor.seat) for supervisor in self._crew.supervisors}
         before = self._heads
@@ -69,7 +45,6 @@ class SlowCalls:
             for seat, head in seen.items()
             if head
         }
-        return bool(self._heads)
 
     async def _tell(self) -> None:
         """Say where those are that have become slow, and have not ended while they were asked."""

@@ -20,7 +20,7 @@ from ..abc import LaunchFailed, WorkerSpec
 from .death import Death
 from .link import Link
 from .logs import levels
-from .memory import oom_kills
+from .memory import oom_kills, resident_bytes
 from .stacks import crash_of, innermost
 from .start_slot import StartSlot
 from .usable_cpus import usable_cpus
@@ -45,6 +45,7 @@ class Supervisor:
         self.worker: Worker | None = None
         self.on_trial = False  # its first worker must become ready, or there is no other; written by who wants to know
         self.problem: WorkerStartFailed | None = None  # why a worker on trial did not become ready
+        self.recycled = ""  # why its worker is to be replaced though it is well; written by who does so
         self._crew = crew
         self._deadline = math.inf  # of the hub's closing; finite once it closes
         self._launching = anyio.CancelScope()
@@ -56,6 +57,10 @@ class Supervisor:
     def pid(self) -> int | None:
         """The process id of the seat's worker, if there is one."""
         return self.worker.process.origin.pid if self.worker is not None else None
+
+    def resident_bytes(self) -> int:
+        """The memory in use by the seat's worker, if it is on this machine and somebody can tell; else 0."""
+        return resident_bytes(self.pid) if self.pid is not None and self.post.traits.same_host else 0
 
     @property
     def served_since(self) -> float | None:
@@ -116,7 +121,7 @@ class Supervisor:
         if worker is not None and not math.isnan(self._ready_at):
             crash = self._death(worker).error()
             if observers is not None:
-                observers.ended(crash, worker.ending, planned=self.closing or worker.lost_to_a_cancel)
+                observers.ended(crash, worker, closing=self.closing, recycled=self.recycled)
             if self.closing:
                 return math.inf
             return 0.0 if worker.lost_to_a_cancel else self._crew.crashed(self.seat, self._ready_at, crash)

@@ -6,7 +6,7 @@ that each gauge is 0 again when a hub has ended, however it did.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 try:
     from prometheus_client import REGISTRY, Counter, Gauge, Histogram
@@ -66,10 +66,10 @@ class Metrics:
         def counter(name: str, about: str, *labels: str) -> Counter:
             return Counter(name, about, ("hub", *labels), namespace=namespace, registry=registry)
 
-        def gauge(name: str, about: str, *labels: str) -> Gauge:
-            # Of several processes that share a directory, those that live are added up.
+        def gauge(name: str, about: str, *labels: str, of_several: Literal["livesum", "liveall"] = "livesum") -> Gauge:
+            # Of several processes that share a directory those that live are added up, or told apart by their pid.
             return Gauge(
-                name, about, ("hub", *labels), namespace=namespace, registry=registry, multiprocess_mode="livesum"
+                name, about, ("hub", *labels), namespace=namespace, registry=registry, multiprocess_mode=of_several
             )
 
         def histogram(name: str, about: str, *labels: str) -> Histogram:
@@ -82,9 +82,14 @@ class Metrics:
         self._running = gauge("requests_running", "Requests that a worker has, also behind another.")
         self._returned = counter("requests_returned", "How often one waited again that a worker had.")
         self._workers = gauge("workers", "Workers, by the state of their seat.", "state")
+        self._memory = gauge(
+            "worker_memory_bytes", "In use by a seat's worker, measured while it runs.", "seat", of_several="liveall"
+        )
         self._starts = histogram("worker_start_seconds", "From a worker's launch until its model was built.")
         self._start_failures = counter("start_failures", "Workers that did not become ready.", "reason")
         self._deaths = counter("worker_deaths", "Workers that ended, and not by plan.", "cause")
+        self._recycled = counter("workers_recycled", "Workers that were well, and had done enough.")
+        self._slow_calls = counter("slow_calls", "Calls that ran for longer than slow_call says.", "method")
         self._cleanups = counter("cleanups", "Workers that are free of a cancelled call, or were ended for it.", "kept")
         self._reloads = counter("reloads", "Reloads that are over.", "outcome")
         self._expected: set[tuple[str, str]] = set()  # hub and method
@@ -119,8 +124,16 @@ class Metrics:
                 self._starts.labels(hub).observe(event.took)
             case events.StartFailed():
                 self._start_failures.labels(hub, event.error.reason).inc()
-            case events.WorkerEnded(planned=False, ending=ending):
-                self._deaths.labels(hub, ending.signal or ending.how).inc()
+            case events.WorkerMeasured():
+                self._memory.labels(hub, event.seat).set(event.rss)
+            case events.WorkerEnded(reason=reason, ending=ending):
+                self._memory.labels(hub, event.seat).set(0)
+                if reason == "died":
+                    self._deaths.labels(hub, ending.signal or ending.how).inc()
+                elif reason == "recycled":
+                    self._recycled.labels(hub).inc()
+            case events.CallIsSlow(method=method):
+                self._slow_calls.labels(hub, method).inc()
             case events.CleanedUp():
                 self._cleanups.labels(hub, "true" if event.kept else "false").inc()
             case events.HubReloaded():
@@ -134,9 +147,10 @@ class Metrics:
         self._expected.add((hub, method))
         for outcome in get_args(events.Outcome):
             self._requests.labels(hub, method, outcome)
+        self._slow_calls.labels(hub, method)
 
     def _expect_changes(self, hub: str) -> None:
-        for one in (self._queued, self._running, self._returned):
+        for one in (self._queued, self._running, self._returned, self._recycled):
             one.labels(hub)
         for metric, values in (
             (self._workers, _WITH_A_WORKER),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import anyio
 import pytest
 
 import gibbs
+from gibbs import events
 from tests.end_to_end.models_that_grow import SomethingElse, Versioned
 
 pytestmark = pytest.mark.slow
@@ -96,16 +99,22 @@ async def test_a_hub_is_reloaded_under_load_and_no_request_fails(until):
 @pytest.fixture
 def look_often(monkeypatch):
     monkeypatch.setattr("gibbs._parent.recycler.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("gibbs._parent.clock._MEASURE", 0.005)
 
 
 @pytest.mark.usefixtures("look_often")
 async def test_a_worker_that_has_grown_is_replaced_between_two_calls(until):
-    policy = gibbs.RestartPolicy(recycle=gibbs.Recycle(max_rss=300 << 20))
-    async with gibbs.open_hub(Versioned, 1, workers=1, restarts=policy) as hub:
+    policy, seen = gibbs.RestartPolicy(recycle=gibbs.Recycle(max_rss=300 << 20)), []
+    async with gibbs.open_hub(Versioned, 1, workers=1, restarts=policy, observers=[seen.append]) as hub:
         grown = await hub.method(Versioned.grow).request(400)
         await until(lambda: hub.statistics().pids.count(grown) == 0)
         assert await hub.method(Versioned.pid).request() != grown
         assert hub.statistics().crashed == 0
+    sizes = [event.rss for event in seen if isinstance(event, events.WorkerMeasured) and event.incarnation == 1]
+    assert max(sizes) > 400 << 20
+    recycled, dismissed = [event for event in seen if isinstance(event, events.WorkerEnded)]
+    assert (recycled.pid, recycled.reason, dismissed.reason) == (grown, "recycled", "dismissed")
+    assert re.fullmatch(r"it takes \d+ MiB of memory", recycled.probable_cause)
 
 
 @pytest.mark.usefixtures("look_often")

@@ -285,4 +285,6 @@ async def test_a_slow_call_is_told_of_once(any_launcher, caplog, until):
             f"worker 0 of the hub 'Model' (pid {hub.statistics().pids[0]}) has been in 'spins' for 0."
         )
         assert said.endswith("in Model.spins")
-        await until(lambda: hub._desk.crew.clock.slow_calls.sleeps)  # nobody is woken while nothing runs
+        await until(
+            lambda: all(rounds.sleeps for rounds in hub._desk.crew.clock.rounds)
+        )  # nobody is woken while nothing runs

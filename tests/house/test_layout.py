@@ -18,6 +18,7 @@ LONG: dict[str, str] = {
     "gibbs/_calls.py": "the contract of every verb and option, which is nearly all of it",
     "gibbs/_hub.py": "what each option of open_hub means, which is told where it is given",
     "gibbs/_errors.py": "whatever can be raised, in one place, and what it says",
+    "gibbs/events.py": "whatever can be told, in one place, and what each word of it means",
     "gibbs/_core/dispatch.py": "every verb that moves a request: what may happen to it is read in one place",
     "gibbs/_parent/worker.py": "all roads from a launch to the grave, and the only clock: a second place would race with it",
 }

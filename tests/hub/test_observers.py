@@ -108,9 +108,9 @@ async def test_a_worker_that_dies_is_told_with_its_cause_and_what_it_cost(ask, b
         assert await hub.request(2) == 2
     assert of_requests(seen)[1] == ["__call__", "sent to 0.1", "crashed"]
     died, left = [event for event in seen if isinstance(event, events.WorkerEnded)]
-    assert (died.incarnation, died.planned, died.ending.signal, died.ending.tail) == (1, False, "SIGSEGV", "last words")
+    assert (died.incarnation, died.reason, died.ending.signal, died.ending.tail) == (1, "died", "SIGSEGV", "last words")
     assert "native code" in died.probable_cause
-    assert (left.incarnation, left.planned, left.probable_cause) == (2, True, "")
+    assert (left.incarnation, left.reason, left.probable_cause) == (2, "dismissed", "")
     assert [event.incarnation for event in seen if isinstance(event, events.WorkerReady)] == [1, 2]
     assert states(seen) == [*("starting", "serving", "dying", "vacant") * 2, "retired"]
 

@@ -22,6 +22,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import gibbs
+from gibbs import events
+from gibbs._records import Ending
 from gibbs.contrib.prometheus import Metrics
 from gibbs.testing import ScriptedLauncher, serve
 from tests.clocks import jumping_loops
@@ -146,6 +148,26 @@ async def test_workers_are_counted_by_state_and_deaths_by_cause(observed):
     assert observed("requests_returned_total") == 1
     assert observed("worker_start_seconds_count") == 2
     assert observed.gauges() == {}
+
+
+def test_what_a_hub_says_of_memory_slow_calls_and_recycled_workers_is_counted(observed):
+    told = {"hub": "m", "at": 0.0}
+    worker = told | {"seat": 1, "incarnation": 1}
+    observed.metrics(events.HubChanged(**told, state="open", error=None))
+    observed.metrics(events.RequestAccepted(**told, number=1, method="takes"))
+    assert observed("slow_calls_total", method="takes") == observed("workers_recycled_total") == 0
+    observed.metrics(events.WorkerMeasured(**worker, rss=5_000_000))
+    stack = gibbs.WorkerStack(seat=1, incarnation=1, pid=7)
+    observed.metrics(events.CallIsSlow(**worker, number=1, method="takes", took=10.0, stack=stack))
+    assert observed("worker_memory_bytes", seat="1") == 5_000_000
+    assert observed("slow_calls_total", method="takes") == 1
+    observed.metrics(
+        events.WorkerEnded(
+            **worker, pid=7, host="", ending=Ending(how="exited", code=0), reason="recycled", probable_cause="it is old"
+        )
+    )
+    assert observed("worker_memory_bytes", seat="1") == 0
+    assert observed("workers_recycled_total") == 1
 
 
 async def test_reloads_and_starts_that_fail_are_counted(observed):
@@ -360,4 +382,4 @@ def test_the_dashboard_asks_for_all_metrics_by_labels_that_they_have():
 
 def test_the_alerts_of_the_page_ask_for_metrics_and_labels_that_there_are():
     rows = re.findall(r"^\| `([^`]+[\[{][^`]+)` \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
-    assert len([asked_by(expression) for expression in rows]) == 5
+    assert len([asked_by(expression) for expression in rows]) == 7
