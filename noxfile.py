@@ -100,7 +100,7 @@ def typing(session: nox.Session) -> None:
 
 # What a hub asks of AnyIO and of the loops: to wait, to be cancelled, to see an end.
 QUICK = ["tests/contract", *[f"tests/hub/test_{part}.py" for part in ("contract", "cancelling", "deaths", "ending")]]
-DANGERS = [f"tests/end_to_end/test_{danger}.py" for danger in ("ctrl_c", "trust")]
+DANGERS = [f"tests/end_to_end/test_{danger}.py" for danger in ("ctrl_c", "trust", "stacks")]
 
 
 @nox.session(python=PYTHONS)

@@ -3,7 +3,8 @@
 `begun` is written by the worker only: the link id of the last request that it began, stored before the arguments are
 opened, so that after a death it is evidence of what may have run. `target` is written by the hub only: the request
 that is to be skipped or interrupted. `pace` is written by the worker only: the nanoseconds that it takes for a request, as far
-as it knows, 0 when it does not. `since` is when it took up the last request, in nanoseconds of `time.perf_counter_ns`, 0 if it took none. Each is one aligned eight-byte store, whole for any reader, and needs no lock.
+as it knows, 0 when it does not; and so is `since`: when it took up the last request, in nanoseconds of `time.perf_counter_ns`, 0 if it
+took none. Each is one aligned eight-byte store, whole for any reader, and needs no lock.
 
 The page is a memfd that is sealed before anybody maps it: a worker that could shrink it would kill the hub by SIGBUS.
 """
