@@ -23,7 +23,8 @@ def test_a_part_of_one_is_none(facts, recipe, request, data):
 
 @given(st.binary())
 def test_other_bytes_are_none(data):
-    with pytest.raises(NoRecord, match="does not begin"):
+    # The second: Hypothesis reads the code, and begins as a record does.
+    with pytest.raises(NoRecord, match=r"does not begin|cannot be read"):
         read_record(data)
 
 
