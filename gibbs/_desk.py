@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._context import Propagation
-from ._core.ticket import Answer, Lost, Ticket, TicketState
+from ._core.ticket import NOTHING, Answer, Lost, Ticket, TicketState
 from ._errors import HubOverloaded, MessageTooLarge
 from ._opener import Opener
 from ._parent.death import crash_of
@@ -55,7 +55,7 @@ class Desk:
         self._longest = crew.options.max_message
         self._sheds = crew.options.shed
         self._knows_deadlines = self._sheds or crew.options.order == "deadline"
-        self._propagation = Propagation(crew.options.propagate)
+        self.propagation = Propagation(crew.options.name, crew.options.propagate)
         self.opener = Opener(crew.options.name, crew.options.results, crew.options.max_message)
         self._dumps: Callable[[object], bytes | Parcel] = crew.lender.pack if crew.lender else payload.dumps
         self.loop = crew.loop
@@ -116,7 +116,7 @@ class Desk:
         # own, which may change it: what may be sent again must not be there.
         dumps = payload.dumps if options.terms.keeps else self._dumps
         asked = (method, args, kwargs)
-        body = self._propagation.dumps(dumps, asked) if self._propagation else dumps(asked)
+        body, brought = self.propagation.pack(dumps, asked) if self.propagation else (dumps(asked), NOTHING)
         if len(body) > self._longest:
             raise MessageTooLarge(self.crew.options.name, "request", len(body), self._longest)
         groups = self.crew.repertoire.groups
@@ -125,6 +125,7 @@ class Desk:
             deadline = self.loop.deadline()
         ticket = Ticket(body, options.terms, flow, group, self.loop.now(), deadline, progress, lease=self.lease)
         ticket.method = method or "__call__"
+        ticket.propagated = brought
         if self._sheds:
             self._shed(ticket)
         return ticket

@@ -16,6 +16,7 @@ import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._calls import Calls, M_co
+from ._context import travelling
 from ._core.elastic import Elastic
 from ._core.restarts import RestartPolicy
 from ._desk import Desk
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from contextvars import ContextVar
     from types import FrameType
 
-    from .abc import Launcher
+    from .abc import Launcher, Propagator
     from .events import Observer
 
 M = TypeVar("M")
@@ -155,10 +156,10 @@ class Hub(Calls[M_co]):
         crew = self._desk.crew
         if crew.closed is not None:
             raise crew.refusal()
-        variables = tuple(crew.options.propagate)
+        propagated = travelling(crew.options.propagate)
         with Keeping() as keeping:
-            recipe = write_recipe(factory, args, variables)
-            canary = recipe if check is None else write_recipe(Checked(factory, check), args, variables)
+            recipe = write_recipe(factory, args, propagated)
+            canary = recipe if check is None else write_recipe(Checked(factory, check), args, propagated)
         reload = crew.staffing.begin_reload(recipe, canary, keeping.found)
         await insist(reload.done.wait)
         if isinstance(reload.problem, WorkerStartFailed):
@@ -270,7 +271,7 @@ def open_hub(
     cancel_grace: float = 1.0,
     abandon_on_cancel: bool = True,
     restarts: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
-    propagate: Sequence[ContextVar[Any]] = (),
+    propagate: Sequence[ContextVar[Any] | Propagator] = (),
     logs: bool = True,
     observers: Sequence[Observer] = (),
     record_crashes: str | os.PathLike[str] | None = None,
@@ -306,7 +307,8 @@ def open_hub(
         cancel_grace: seconds that an interrupted call may take to unwind before its worker is killed.
         restarts: when to give up restarting workers.
         propagate: context variables whose values a call has in the worker as its caller has them, where they are set. The values are
-            pickled with the arguments. A batch, whose callers each have their own, has none.
+            pickled with the arguments. A batch, whose callers each have their own, has none. And propagators, which bring something else of
+            the caller's and put it around the call: see `gibbs.abc.Propagator`, and `gibbs.contrib.opentelemetry` for one.
         logs: True: what workers log by `logging` is handled here, by the loggers and handlers of this program, at the levels that they
             have when the worker starts; False: by what the model sets up in its worker.
         observers: functions that are told what happens, each event as it happens: see `gibbs.events`.
@@ -369,7 +371,7 @@ def open_hub(
 async def _opened(factory: Callable[..., M], args: tuple[object, ...], options: HubOptions) -> AsyncIterator[Hub[M]]:
     await checkpoint()
     with Keeping() as keeping:
-        recipe = write_recipe(factory, args, tuple(options.propagate))
+        recipe = write_recipe(factory, args, travelling(options.propagate))
     body_scope = anyio.CancelScope()
     body_error: BaseException | None = None
     crew: Crew | None = None

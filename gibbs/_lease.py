@@ -51,6 +51,8 @@ class LeaseDesk(Desk):
         self._end = whole(self._end)  # type: ignore[method-assign]
         lease = Lease()
         ticket = Ticket(b"", options.terms, created=self.loop.now(), lease=lease)
+        if self.propagation:
+            ticket.propagated = self.propagation.captured("")
         self.submit(ticket)
         try:
             while not ticket.ended:

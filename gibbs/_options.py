@@ -22,7 +22,7 @@ from ._core.terms import Terms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .abc import Launcher
+    from .abc import Launcher, Propagator
     from .events import Observer
 
 MOST_PRIORITY = 100  # each that waits has a line of its own
@@ -141,7 +141,7 @@ class HubOptions:
     results: Safe | None
     cancel_grace: float
     restarts: RestartPolicy
-    propagate: Sequence[ContextVar[Any]]
+    propagate: Sequence[ContextVar[Any] | Propagator]
     logs: bool
     observers: Sequence[Observer]
     record_crashes: str | os.PathLike[str] | None
@@ -186,10 +186,7 @@ class HubOptions:
         _check_number("cancel_grace", self.cancel_grace, at_least=0)
         if not isinstance(self.restarts, RestartPolicy):
             raise TypeError(f"restarts must be a gibbs.RestartPolicy, not {self.restarts!r}")
-        if not isinstance(self.propagate, list | tuple) or not all(
-            isinstance(one, ContextVar) for one in self.propagate
-        ):
-            raise TypeError(f"propagate must be a list of context variables, not {self.propagate!r}")
+        _check_propagate(self.propagate)
         object.__setattr__(self, "propagate", tuple(self.propagate))
         if not isinstance(self.logs, bool):
             raise TypeError(f"logs must be True or False, not {self.logs!r}")
@@ -232,6 +229,23 @@ def _crews_of(launcher: Any, workers: int) -> tuple[tuple[Launcher, int], ...]:
             f"the launchers must have as many workers together as the hub, workers={workers}, not {counts}"
         )
     return tuple(crews)
+
+
+def _check_propagate(propagate: Any) -> None:
+    """Refuse what is no context variable and no propagator, and two propagators of one name."""
+    names = set()
+    for one in propagate if isinstance(propagate, list | tuple) else [propagate]:
+        if one is propagate or not (isinstance(one, ContextVar) or _is_propagator(one)):
+            raise TypeError(f"propagate must be a list of context variables and propagators, not {propagate!r}")
+        if not isinstance(one, ContextVar):
+            if one.name in names:
+                raise ValueError(f"propagate has two propagators called {one.name!r}")
+            names.add(one.name)
+
+
+def _is_propagator(one: Any) -> bool:
+    halves = (getattr(one, "capture", None), getattr(one, "around", None))
+    return not isinstance(one, type) and all(map(callable, halves)) and isinstance(getattr(one, "name", None), str)
 
 
 def _check_launcher(launcher: Any) -> None:

@@ -65,7 +65,7 @@ def prepare(facts: dict[str, Any], recipe: bytes, request: bytes) -> Callable[[]
     """Build the model as a worker does, open the arguments, and return the call that is left to be made. Raises what the user's code does."""
     read = Recipe(recipe)
     read.install()
-    factory, built_from, variables = read.load()
+    factory, built_from, propagated = read.load()
     model = factory(*built_from)
     method, args, kwargs, *values = loads(request)
     call = getattr(model, method) if method else model
@@ -79,7 +79,7 @@ def prepare(facts: dict[str, Any], recipe: bytes, request: bytes) -> Callable[[]
 
     if not values:
         return run
-    context = Contexts(variables).of(*values)
+    context = Contexts(propagated).of(*values)  # the call is in nobody's trace
     return lambda: context.run(run)
 
 

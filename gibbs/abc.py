@@ -1,17 +1,20 @@
-"""Contracts that others may implement: how workers come to be, and what a launcher gives to the hub.
+"""Contracts that others may implement: how workers come to be, what a launcher gives to the hub, and what calls have of their callers.
 
 A `Launcher` is immutable configuration. A hub enters its `session()` once; the session launches one process per worker and
 gives it back as a `WorkerProcess`: an ordered, reliable byte stream with the worker's loop (`gibbs.worker.serve`) at its
 other end. What a launcher can promise is data, its `Traits`. `gibbs.testing.check_launcher` tries all of it.
+
+A `Propagator` brings something of the caller's to the worker, where it is put around the call.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from anyio.abc import ByteStream
 
@@ -22,6 +25,7 @@ __all__ = [
     "LaunchRefused",
     "LaunchSession",
     "Launcher",
+    "Propagator",
     "SideChannel",
     "Traits",
     "WorkerProcess",
@@ -191,4 +195,63 @@ class Launcher(Protocol):
 
     def session(self) -> AbstractAsyncContextManager[LaunchSession]:
         """Entered once by each hub, before its first launch. When it is left, every process launched by it is gone."""
+        ...
+
+
+class Propagator(Protocol):
+    """Brings something of the caller's to the worker, around the model's call: `open_hub(propagate=[...])`.
+
+    It has two halves. `capture` is called in the caller, once for each request; `around` in the worker, for each call of the model. Only
+    `around` travels: it is pickled once, when the hub opens, so that what it imports is imported in the workers of hubs that have it.
+
+    Example:
+        ```python
+        class Niceness:
+            name = "niceness"
+
+            def capture(self, hub, method):
+                return 10 if method == "train" else None
+
+            @staticmethod
+            @contextmanager
+            def around(method, values):
+                before = os.getpriority(os.PRIO_PROCESS, 0)
+                os.setpriority(os.PRIO_PROCESS, 0, *values)
+                yield
+                os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+        async with gibbs.open_hub(Model, workers=4, propagate=[Niceness()]) as hub:
+            ...
+        ```
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called in errors, and in events: no other propagator of the hub has this name."""
+        ...
+
+    def capture(self, hub: str, method: str) -> object | None:
+        """What goes along with a request: anything that can be pickled; None: nothing, and `around` is not called for it.
+
+        Called in the caller's task and context, synchronously, right before the request is pickled: for a stream or a job when its block is
+        entered, for an item of a map when it is read from its source. Observers find the very object in `events.RequestEvent.propagated`. What
+        it raises, the caller gets, and nothing is sent. A request may still be refused, or not be picklable, when this was called.
+
+        Args:
+            hub: the hub's name.
+            method: the model's, "__call__" for the model itself; "" of one who asks for a lease, which is not sent anywhere.
+        """
+        ...
+
+    @property
+    def around(self) -> Callable[[str, Sequence[Any]], AbstractContextManager[object]]:
+        """In the worker: a picklable function, of the method and of what its callers brought, that gives what a call is put in.
+
+        It is entered in the call's own context, before the model is called, and left when the call is over, with what that has raised, which it
+        cannot swallow: of a generator before its first step and behind its last, with `gibbs.Interrupted` of a call that nobody waits for. A
+        batch is one call, with the values of all its callers who brought something; one that is tried again in halves is several. Neither
+        entering nor leaving it is interrupted by a cancel. If it cannot be entered, the call fails; if it cannot be left, the worker says so
+        on its stderr.
+        """
         ...

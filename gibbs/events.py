@@ -24,13 +24,13 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from ._errors import HubClosed, WorkerStartFailed
+    from ._errors import HubClosed, WorkerCrashed, WorkerStartFailed
     from ._records import Ending, WorkerStack
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Observer",
     "RequestAccepted",
     "RequestEnded",
+    "RequestEvent",
     "RequestReturned",
     "RequestSent",
     "SeatChanged",
@@ -70,60 +71,66 @@ Observer: TypeAlias = "Callable[[Event], None]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestAccepted(Event):
-    """Somebody asks. Each accepted request ends, by exactly one `RequestEnded`.
+class RequestEvent(Event):
+    """What those of one request have.
 
     Attributes:
         number: counts the hub's requests, from 1.
-        method: the model's, "__call__" for the model itself; "" of one who asks for a lease.
+        propagated: what the request has of its caller's context, by the names of what is in `open_hub(propagate=)`: the values of context
+            variables that were set, and what propagators gave. Empty without.
     """
 
     number: int
+    propagated: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAccepted(RequestEvent):
+    """Somebody asks. Each accepted request ends, by exactly one `RequestEnded`.
+
+    Attributes:
+        method: the model's, "__call__" for the model itself; "" of one who asks for a lease.
+    """
+
     method: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestSent(Event):
+class RequestSent(RequestEvent):
     """It is on its way to a worker, which may have others to do before it.
 
     Attributes:
-        number: the request's.
         seat: the seat's index.
         incarnation: the how-manieth worker of that seat.
     """
 
-    number: int
     seat: int
     incarnation: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestReturned(Event):
+class RequestReturned(RequestEvent):
     """It waits in its old place again: it was taken back before it began, its worker died before that, or it may be tried again.
 
     Attributes:
-        number: the request's.
         seat, incarnation: the worker that had it.
     """
 
-    number: int
     seat: int
     incarnation: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallIsSlow(Event):
-    """A call has run for longer than `open_hub(slow_call=)` says, and runs on. It is told once.
+class CallIsSlow(RequestEvent):
+    """A call has run for longer than `open_hub(slow_call=)` says, and runs on. It is told once; of a batch as the first request's.
 
     Attributes:
-        number: the request's; of a batch the first one's.
         method: as in `RequestAccepted`.
         seat, incarnation: the worker that runs it.
         took: seconds that it has run.
         stack: where it is now.
     """
 
-    number: int
     method: str
     seat: int
     incarnation: int
@@ -135,25 +142,27 @@ Outcome: TypeAlias = Literal["done", "failed", "cancelled", "expired", "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestEnded(Event):
+class RequestEnded(RequestEvent):
     """Its outcome is known; the worker of a cancelled one may be busy with it for a while.
 
     Attributes:
-        number: the request's.
         method: as in `RequestAccepted`.
         outcome: "done", by a result; "failed", by an exception of the model's; "cancelled"; "expired" after its `max_wait`; "refused", since the hub
             closed; "crashed", with its worker; "leased", since it had asked for a lease and has it.
         seat: of the worker that had it; None if none had, also if one had before and it was returned.
         waited: seconds until it was sent there, or until its end.
         took: seconds from then on; 0.0 if it was not sent.
+        error: of a "failed" one, the class of the exception, by its name: "ValueError", "mymodel.TooLong"; else "".
+        crash: of a "crashed" one, how its worker ended, as its caller is told; else None.
     """
 
-    number: int
     method: str
     outcome: Outcome
     seat: int | None
     waited: float
     took: float
+    error: str = ""
+    crash: WorkerCrashed | None = None
 
 
 SeatState: TypeAlias = Literal["vacant", "starting", "spare", "serving", "interrupting", "dying", "retired"]

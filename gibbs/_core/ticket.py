@@ -25,12 +25,13 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .terms import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sized
+    from collections.abc import Callable, Mapping, Sized
 
     from .flow import Flow
     from .group import Group
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from .terms import Terms
 
 POISON = 2  # a request that has killed so many workers is not given another
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class TicketState(StrEnum):
@@ -148,6 +151,7 @@ class Ticket:
         "outcome",
         "payload",
         "progress",
+        "propagated",
         "question",
         "released",
         "returned",
@@ -185,6 +189,7 @@ class Ticket:
         self.question: Callable[[float], None] | None = (
             None  # the worker's, how many seconds that are: the caller answers
         )
+        self.propagated = NOTHING  # what came with it of its caller's context, by name: for who observes
         self.method = ""  # the model's, by name; none where it asks for a lease
         self.many = False  # its caller has asked for others with it, which may be answered together
         self.number = 0  # arrival number, given by the dispatcher; the order of the queue

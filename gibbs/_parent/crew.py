@@ -98,7 +98,7 @@ class Crew:
         from .observers import Observers, WatchedDispatcher  # which take some milliseconds
 
         watched = WatchedDispatcher(seats, quota=options.least, urgent=options.order == "deadline")
-        self.observers = Observers(options.name, options.observers, watched, self.loop.now)
+        self.observers = Observers(options, watched, self.loop.now)
         return watched
 
     # ---- opening

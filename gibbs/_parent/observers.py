@@ -10,17 +10,20 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import events
-from .._core.ticket import TicketState
+from .._core.ticket import Answer, Lost, TicketState
 from .._core.watched import Accepted, Ended, Moved, Returned, Sent
 from .._core.watched import WatchedDispatcher as WatchedDispatcher
+from .._wire.failure import failure_name
+from .death import crash_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from .._core.seat import Seat
-    from .._core.ticket import Answer, Ticket
+    from .._core.ticket import Ticket
     from .._core.watched import Transition
     from .._errors import HubClosed, WorkerCrashed, WorkerStartFailed
+    from .._options import HubOptions
     from .._records import Origin, WorkerStack
     from .worker import Worker
 
@@ -43,15 +46,15 @@ class Observers:
 
     def __init__(
         self,
-        hub: str,
-        observers: Sequence[events.Observer],
+        options: HubOptions,
         dispatcher: WatchedDispatcher,
         now: Callable[[], float],
     ) -> None:
-        self._hub = hub
-        self._observers = observers
+        self._hub = options.name
+        self._observers = options.observers
         self._dispatcher = dispatcher
         self._now = now
+        self._trusted = options.results is None  # the workers
         self._sent: dict[int, tuple[float, int, int]] = {}
         self._raised: set[int] = set()  # which of them have
 
@@ -117,6 +120,7 @@ class Observers:
             seat=seat.index,
             incarnation=seat.incarnation,
             number=ticket.number,
+            propagated=ticket.propagated,
             method=ticket.method,
             took=took,
             stack=stack,
@@ -150,31 +154,54 @@ class Observers:
         hub, at = self._hub, self._now()
         match transition:
             case Accepted(ticket):
-                return events.RequestAccepted(hub=hub, at=at, number=ticket.number, method=ticket.method)
+                return events.RequestAccepted(
+                    hub=hub, at=at, number=ticket.number, propagated=ticket.propagated, method=ticket.method
+                )
             case Sent(ticket, seat):
                 self._sent[ticket.number] = at, seat.index, seat.incarnation
                 return events.RequestSent(
-                    hub=hub, at=at, number=ticket.number, seat=seat.index, incarnation=seat.incarnation
+                    hub=hub,
+                    at=at,
+                    number=ticket.number,
+                    propagated=ticket.propagated,
+                    seat=seat.index,
+                    incarnation=seat.incarnation,
                 )
             case Returned(ticket):
                 _, index, incarnation = self._sent.pop(ticket.number)
-                return events.RequestReturned(hub=hub, at=at, number=ticket.number, seat=index, incarnation=incarnation)
+                return events.RequestReturned(
+                    hub=hub,
+                    at=at,
+                    number=ticket.number,
+                    propagated=ticket.propagated,
+                    seat=index,
+                    incarnation=incarnation,
+                )
             case Ended(ticket):
                 since, sent_to, _ = self._sent.pop(ticket.number, (at, None, 0))
                 return events.RequestEnded(
                     hub=hub,
                     at=at,
                     number=ticket.number,
+                    propagated=ticket.propagated,
                     method=ticket.method,
                     outcome=_outcome(ticket),
                     seat=sent_to,
                     waited=max(0.0, since - ticket.created),
                     took=max(0.0, at - since),
+                    error=self._error(ticket),
+                    crash=crash_of(ticket.outcome) if isinstance(ticket.outcome, Lost) else None,
                 )
             case Moved(seat, incarnation, before, after):
                 return events.SeatChanged(
                     hub=hub, at=at, seat=seat.index, incarnation=incarnation, before=before.value, after=after.value
                 )
+
+    def _error(self, ticket: Ticket) -> str:
+        """The class of the model's exception, of which nothing is run here."""
+        if isinstance(ticket.outcome, Answer) and ticket.outcome.failed:
+            return failure_name(ticket.outcome.body, trusted=self._trusted)
+        return ""
 
 
 def _outcome(ticket: Ticket) -> events.Outcome:

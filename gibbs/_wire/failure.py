@@ -96,6 +96,15 @@ def load_failure(body: bytes | bytearray | memoryview, *, trusted: bool = True) 
     return error
 
 
+def failure_name(body: bytes | bytearray | memoryview, *, trusted: bool) -> str:
+    """The exception's class by its name, with its module unless that is `builtins`; "" if it is not told. Never raises, runs nothing of it."""
+    try:
+        name = load_words(body, trusted=trusted)[0]
+    except Exception:  # noqa: BLE001 - no dump_failure made this
+        return ""
+    return _capped(name, _NAME) if type(name) is str else ""
+
+
 def load_words(body: bytes | bytearray | memoryview, *, trusted: bool) -> Any:
     """What a worker says, as plain data that speak of no names. Raises pickle's errors for whatever else it is."""
     if trusted:

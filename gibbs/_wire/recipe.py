@@ -16,7 +16,6 @@ from . import payload
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import ContextVar
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
@@ -28,11 +27,9 @@ _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
-def write_recipe(
-    factory: Callable[..., object], args: tuple[Any, ...], variables: tuple[ContextVar[Any], ...] = ()
-) -> bytes:
-    """The factory with its arguments, for a worker, and the context variables that its calls get. Raises the pickler's own error."""
-    product = payload.dumps((factory, args, variables))
+def write_recipe(factory: Callable[..., object], args: tuple[Any, ...], propagated: tuple[Any, ...] = ()) -> bytes:
+    """The factory with its arguments, for a worker, and what its calls get of their callers. Raises the pickler's own error."""
+    product = payload.dumps((factory, args, propagated))
     # "" and other relative entries mean the directory of now, wherever the worker will be.
     path = [_absolute(entry) for entry in list[object](sys.path) if isinstance(entry, str)]
     missing, shadowed = _homeless_modules(path)
@@ -62,10 +59,10 @@ class Recipe:
         if self._shadowed:
             sys.meta_path.insert(0, Finder(self._shadowed))
 
-    def load(self) -> tuple[Callable[..., Any], tuple[Any, ...], tuple[ContextVar[Any], ...]]:
-        """Import what the factory needs and return it, its arguments and the variables. Raises whatever the user's modules raise."""
-        factory, args, variables = payload.loads(self._product)
-        return factory, args, variables
+    def load(self) -> tuple[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]]:
+        """Import what the factory needs and return it, its arguments and what is propagated. Raises whatever the user's modules raise."""
+        factory, args, propagated = payload.loads(self._product)
+        return factory, args, propagated
 
 
 class Finder:

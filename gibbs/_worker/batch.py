@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from .context import Around, Contexts
     from .ear import Ear
     from .inbox import DirectInbox, InBandInbox
     from .interrupt import Interrupter
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 class _Member:
     """One request of a batch. Its item is opened, or `error` says why it has none; what it has come to is a result, or an error."""
 
-    __slots__ = ("error", "item", "link_id", "method", "result", "size", "stage")
+    __slots__ = ("brought", "error", "item", "link_id", "method", "result", "size", "stage")
 
     def __init__(self, link_id: int) -> None:
         self.link_id = link_id
         self.method = ""
+        self.brought: list[dict[int, Any]] = []  # of its caller's context; one at most
         self.item: Any = None
         self.size = 1.0
         self.result: Any = None
@@ -46,11 +48,12 @@ class _Member:
 class Batcher:
     """One worker's way of running what came together."""
 
-    __slots__ = ("_ear", "_inbox", "_interrupter", "_model", "_repair", "_voice")
+    __slots__ = ("_around", "_contexts", "_ear", "_inbox", "_interrupter", "_model", "_repair", "_voice")
 
     def __init__(
         self,
         model: Any,
+        contexts: Contexts,
         inbox: DirectInbox | InBandInbox,
         interrupter: Interrupter,
         ear: Ear,
@@ -58,6 +61,8 @@ class Batcher:
         repair: Callable[[], None],
     ) -> None:
         self._model = model
+        self._contexts = contexts
+        self._around: Around | None = None  # the call that runs, until it was left
         self._inbox = inbox
         self._interrupter = interrupter
         self._ear = ear
@@ -106,6 +111,9 @@ class Batcher:
                 interrupter.end()
         except Interrupted as exc:
             interrupter.end()
+            if self._around is not None:
+                self._around.leave(exc)  # the interrupt came when it was about to be
+                self._around = None
             for member in members:  # the model's own doing, unless it was fired
                 member.error = exc
         if interrupter.fired:
@@ -115,7 +123,7 @@ class Batcher:
     def _open(self, members: list[_Member], letters: list[Any]) -> None:
         for member in members:
             try:
-                member.method, args, kwargs, *_ = loads(letters.pop())  # a call of many callers is in nobody's context
+                member.method, args, kwargs, *member.brought = loads(letters.pop())
                 member.stage = "call"
                 _, batch = batch_of(self._model, member.method)
                 if len(args) != 1 or kwargs:
@@ -144,7 +152,7 @@ class Batcher:
         """Call the method with their items."""
         f, batch = batch_of(self._model, members[0].method)
         try:
-            results = list(f([member.item for member in members]))
+            results = self._call(f, members)
             if len(results) != len(members):
                 raise BatchMismatch(batch.name, len(members), len(results))
         except Interrupted:
@@ -164,6 +172,24 @@ class Batcher:
                 member.error = result.error
             else:
                 member.result = result
+
+    def _call(self, f: Callable[[list[Any]], Any], members: list[_Member]) -> list[Any]:
+        """The method's list. A call of many callers is in nobody's context, but propagators know what all of them brought."""
+        items = [member.item for member in members]
+        brought = [values for member in members for values in member.brought]
+        if not brought:
+            return list(f(items))
+        around = self._around = self._contexts.around(members[0].method, brought, alone=False)
+        try:
+            around.enter(self._interrupter)
+            results = around.context.run(lambda: list(f(items)))
+        except BaseException as exc:
+            self._interrupter.undisturbed(partial(around.leave, exc))
+            self._around = None
+            raise
+        self._interrupter.undisturbed(partial(around.leave, None))
+        self._around = None
+        return results
 
     def _answer(self, member: _Member) -> Answer:
         """Outside of what may be interrupted: closing a result is no code of the call's."""

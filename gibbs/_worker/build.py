@@ -14,7 +14,6 @@ from .._batched import batches_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextvars import ContextVar
     from typing import Any
 
     from .._wire.recipe import Recipe
@@ -31,10 +30,10 @@ class Unfit(Exception):
         self.error = error
 
 
-def build(recipe: Recipe) -> tuple[Any, tuple[ContextVar[Any], ...]]:
-    """Import and build the model; return it, and the context variables that its calls get. Raises Unfit."""
+def build(recipe: Recipe) -> tuple[Any, tuple[Any, ...]]:
+    """Import and build the model; return it, and what its calls get of their callers. Raises Unfit."""
     try:
-        factory, args, variables = recipe.load()
+        factory, args, propagated = recipe.load()
     except BaseException as error:  # noqa: BLE001 - importing the user's code may raise anything, SystemExit too
         raise _unfit("import", error) from None
     try:
@@ -52,7 +51,7 @@ def build(recipe: Recipe) -> tuple[Any, tuple[ContextVar[Any], ...]]:
                 f"to serve the function itself write gibbs.function({getattr(factory, '__name__', name)})"
             ),
         )
-    return model, variables
+    return model, propagated
 
 
 def describe(model: Any) -> dict[str, Any]:

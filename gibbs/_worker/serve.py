@@ -21,6 +21,7 @@ from .._wire.recipe import Recipe
 from . import lifeline
 from .build import Unfit, build
 from .channel import Channel
+from .context import Contexts
 from .ear import Ear
 from .health import Process
 from .hooks import open_model
@@ -123,12 +124,12 @@ def live(
 ) -> None:
     """What is the same wherever a worker lives: build the model, answer requests until the hub says LEAVE, close the model."""
     try:
-        model, variables = build(recipe)
+        model, propagated = build(recipe)
         hooks, about = open_model(model)
     except Unfit as unfit:
         channel.send(UNFIT, 0, plain.dumps((unfit.reason, voice.failure(unfit.error, "call"))))
         return
     told = {**about, "hooks": hooks.found, "sees_arguments": ear.sees_arguments}
     channel.send(READY, 0, plain.dumps(told))
-    Service(hooks, about["methods"], variables, channel, inbox, interrupter, ear, voice, pace, process).run()
+    Service(hooks, about["methods"], Contexts(propagated), channel, inbox, interrupter, ear, voice, pace, process).run()
     hooks.leave()

@@ -31,7 +31,7 @@ from .._wire.messages import (
 )
 from .._wire.verbs import GENERATOR, PLAIN, refusal
 from .batch import Batcher
-from .context import Contexts, GeneratorIn
+from .context import GeneratorIn
 from .health import Process, replace, wait_well
 from .report import Reporter
 from .stream import Streamer
@@ -39,10 +39,10 @@ from .traces import without_our_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextvars import ContextVar
     from typing import Any
 
     from .channel import Channel
+    from .context import Around, Contexts
     from .ear import Ear
     from .hooks import Hooks
     from .inbox import DirectInbox, InBandInbox
@@ -63,7 +63,7 @@ class Service:
         self,
         hooks: Hooks,
         methods: dict[str, str],
-        variables: tuple[ContextVar[Any], ...],
+        contexts: Contexts,
         channel: Channel,
         inbox: DirectInbox | InBandInbox,
         interrupter: Interrupter,
@@ -74,13 +74,13 @@ class Service:
     ) -> None:
         self._hooks = hooks
         self._model = model = hooks.model
-        self._contexts = Contexts(variables)
+        self._contexts = contexts
         self._deadline = (0, 0.0)  # a request, and when its caller's time is over
         # Refused in the caller too, but for requests that came before the first worker was ready.
         self._odd = {name: kind for name, kind in methods.items() if kind != PLAIN}
         self._streamer = Streamer(channel, inbox, interrupter, voice)
         self._reporter = Reporter(channel, interrupter, voice.word)
-        self._batcher = Batcher(model, inbox, interrupter, ear, voice, self._after_interrupt)
+        self._batcher = Batcher(model, contexts, inbox, interrupter, ear, voice, self._after_interrupt)
         self._channel = channel
         self._inbox = inbox
         self._interrupter = interrupter
@@ -122,7 +122,7 @@ class Service:
         here.deadline = math.inf  # each of them has its own
         began = self._pace.begin()
         answers = self._batcher.answers(count)
-        for answer in GeneratorIn(self._contexts.of({}), answers) if self._contexts else answers:
+        for answer in GeneratorIn(self._contexts.of_nobody(), answers) if self._contexts else answers:
             self._send(answer)
         self._pace.took(perf_counter_ns() - began)
 
@@ -155,6 +155,7 @@ class Service:
         value: Any = None
         ending: tuple[int, int, bytes] | None = None  # of a stream, if it is not the generator's
         error: BaseException | None = None
+        around: Around | None = None  # what came with the arguments
         try:
             # The inner block ends the interruptible part on every road out of it; an interrupt that comes before it has
             # done so is caught by the outer one.
@@ -166,11 +167,15 @@ class Service:
                 if verb == STREAM or self._odd:
                     self._check(method or "__call__", GENERATOR if verb == STREAM else PLAIN)
                 call = getattr(self._model, method) if method else self._model
-                context = self._contexts.of(*values) if values else None
-                value = call(*args, **kwargs) if context is None else context.run(call, *args, **kwargs)
+                if not values:
+                    value = call(*args, **kwargs)
+                else:
+                    around = self._contexts.around(method, values)
+                    around.enter(interrupter)
+                    value = around.context.run(call, *args, **kwargs)
                 if verb == STREAM:
-                    if context is not None:
-                        value = GeneratorIn(context, value)
+                    if around is not None:
+                        value = GeneratorIn(around.context, value)
                     del args, kwargs  # the generator keeps what it needs
                     ending = self._streamer.run(link_id, value)
                 interrupter.end()
@@ -182,6 +187,8 @@ class Service:
         except Interrupted as exc:
             interrupter.end()
             error = exc  # the model's own doing, unless it was fired
+        if around is not None:
+            around.leave(error)
         here.deadline = math.inf
         if verb == TRACK:
             self._reporter.end()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gibbs import Elastic, Hub, Safe
 
-    from ..abc import WorkerSpec
+    from ..abc import Propagator, WorkerSpec
     from ..events import Observer
     from ._thread_worker import ThreadWorker
 
@@ -65,7 +65,7 @@ def open_inline_hub(
     cancel_grace: float = 1.0,
     abandon_on_cancel: bool = True,
     restarts: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
-    propagate: Sequence[ContextVar[Any]] = (),
+    propagate: Sequence[ContextVar[Any] | Propagator] = (),
     observers: Sequence[Observer] = (),
     record_crashes: str | os.PathLike[str] | None = None,
     slow_call: float | None = None,

@@ -144,6 +144,7 @@ def test_a_new_ticket_is_queued_and_nobody_has_it():
         "terms": PLAIN,
         "deadline": math.inf,
         "deaths": (),
+        "propagated": {},
         "kills": 0,
         "apart": False,
         "question": None,

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_options": {"_batched", "_core", "abc", "events", "_model", "_wire"},
     "_parent": {"_core", "_wire", "abc", "events", "_records", "_errors", "_options"},
     "_launch": {"_parent", "_core", "_wire", "abc", "_records"},
-    "_context": {"_options", "_wire"},
+    "_context": {"_options", "_wire", "abc"},
     "_opener": {"_core", "_errors", "_options", "_wire"},
     "_desk": {"_context", "_opener", "_parent", "_core", "_wire", "_errors", "_options"},
     "_job": {"_desk", "_core", "_options", "_wire"},
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_calls": {"_desk", "_job", "_lease", "_map", "_options", "_stream"},
     "_hub": {
         "_calls",
+        "_context",
         "_desk",
         "_launch",
         "_options",

@@ -74,6 +74,8 @@ async def test_a_request_is_accepted_sent_and_ends_by_its_outcome():
         2: ["__call__", "sent to 0.1", "failed"],
         3: ["__call__", "sent to 0.1", "done"],
     }
+    ended = [event for event in seen if isinstance(event, events.RequestEnded)]
+    assert [(event.error, event.crash) for event in ended] == [("", None), ("ValueError", None), ("", None)]
     assert {event.hub for event in seen} == {"m"}
     assert [event.at for event in seen] == sorted(event.at for event in seen)
 
@@ -107,6 +109,9 @@ async def test_a_worker_that_dies_is_told_with_its_cause_and_what_it_cost(ask, b
             await asked.outcome()
         assert await hub.request(2) == 2
     assert of_requests(seen)[1] == ["__call__", "sent to 0.1", "crashed"]
+    [lost] = [event for event in seen if isinstance(event, events.RequestEnded) and event.outcome == "crashed"]
+    assert isinstance(lost.crash, gibbs.WorkerCrashed)
+    assert "SIGSEGV" in str(lost.crash)
     died, left = [event for event in seen if isinstance(event, events.WorkerEnded)]
     assert (died.incarnation, died.reason, died.ending.signal, died.ending.tail) == (1, "died", "SIGSEGV", "last words")
     assert "native code" in died.probable_cause
