@@ -35,6 +35,7 @@ MODULES = [
     "gibbs.testing.fixtures",
     "gibbs.worker",
     "gibbs.dial",
+    "gibbs.contrib.opentelemetry",
     "gibbs.contrib.prometheus",
     "gibbs.contrib.ray",
     "gibbs.contrib.starlette",

@@ -321,6 +321,12 @@ DOCSTRINGS = {
     "gibbs.RestartPolicy": OPENED,
     "gibbs.SSHLauncher": FLEET,
     "gibbs.Safe": OPENED,
+    "gibbs.abc.Propagator": COROUTINE.replace(
+        "import gibbs\n", "import os\nfrom contextlib import contextmanager\n\nimport gibbs\n"
+    ),
+    "gibbs.contrib.opentelemetry.Tracing": COROUTINE.replace(
+        "import gibbs\n", "import gibbs\nfrom gibbs.contrib.opentelemetry import Tracing\n"
+    ),
     "gibbs.contrib.prometheus.Metrics": COROUTINE.replace(
         "import gibbs\n", "import gibbs\nfrom gibbs.contrib.prometheus import Metrics\n"
     ),

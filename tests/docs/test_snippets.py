@@ -51,6 +51,7 @@ PUBLIC = [
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",
     "gibbs.worker",
+    "gibbs.contrib.opentelemetry",
     "gibbs.contrib.prometheus",
     "gibbs.contrib.starlette",
 ]

@@ -20,6 +20,7 @@ PUBLIC_MODULES = [
     "gibbs.testing",
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",
+    "gibbs.contrib.opentelemetry",
     "gibbs.contrib.prometheus",
     "gibbs.contrib.ray",
     "gibbs.contrib.starlette",

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 HEAVY = {
-    *("anyio", "trio", "uvloop", "sniffio", "cloudpickle", "numpy"),
+    *("anyio", "trio", "uvloop", "sniffio", "cloudpickle", "numpy", "opentelemetry"),
     *(
         "asyncio",
         "logging",
