@@ -73,11 +73,8 @@ class Asks:
                 say(folder, "stopped")
 
         thread = threading.Thread(target=work)
-        try:
-            with gibbs.uninterruptible():
-                thread.start()  # which returns after it has said something: the interrupt may come with the end of this block
-            thread.join()
-        finally:
+        with gibbs.uninterruptible():  # or one of several interrupts comes while it is awaited, and it goes on without a call
+            thread.start()
             thread.join()
 
     def holds_back_until(self, folder):
