@@ -47,6 +47,7 @@ __all__ = [
     "RequestReturned",
     "RequestSent",
     "SeatChanged",
+    "SeatLeased",
     "StartFailed",
     "WorkerEnded",
     "WorkerMeasured",
@@ -182,6 +183,20 @@ class SeatChanged(Event):
     incarnation: int
     before: SeatState
     after: SeatState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatLeased(Event):
+    """A seat's worker is held for a lease, or is not any more.
+
+    Attributes:
+        seat, incarnation: which one.
+        held: whether it is held.
+    """
+
+    seat: int
+    incarnation: int
+    held: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ from .queue import Queue
 from .ticket import IllegalMove
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .seat import Seat
     from .ticket import Ticket
 
@@ -115,12 +117,13 @@ class Leases:
     stand in the queue.
     """
 
-    __slots__ = ("aside", "held", "most")
+    __slots__ = ("aside", "held", "most", "watch")
 
     def __init__(self, seats: int) -> None:
         self.most = seats - 1
         self.held: dict[Lease, None] = {}
         self.aside = Queue()
+        self.watch: Callable[[Lease], None] | None = None  # told of each that is held, or is not any more
 
     @property
     def is_full(self) -> bool:
@@ -135,6 +138,8 @@ class Leases:
         lease.seat, lease.incarnation = seat, seat.incarnation
         seat.lease = lease
         self.held[lease] = None
+        if self.watch is not None:
+            self.watch(lease)
 
     def leave_line(self, ticket: Ticket) -> bool:
         """It waits no longer. False if it asks for a lease and stands in the queue."""
@@ -176,3 +181,5 @@ class Leases:
         lease.move(move)
         lease.seat.lease = None
         del self.held[lease]
+        if self.watch is not None:
+            self.watch(lease)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .dispatch import Dispatcher
+from .lease import LeaseState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from .lease import Lease
     from .orders import Order, Send
     from .seat import Seat, SeatState
     from .ticket import Ticket, TicketMove
@@ -51,7 +53,15 @@ class Moved(NamedTuple):
     after: SeatState
 
 
-Transition: TypeAlias = Accepted | Sent | Returned | Ended | Moved
+class Leased(NamedTuple):
+    """A seat is held for a lease, or is not any more."""
+
+    seat: Seat
+    incarnation: int
+    held: bool
+
+
+Transition: TypeAlias = Accepted | Sent | Returned | Ended | Moved | Leased
 
 
 class WatchedDispatcher(Dispatcher):
@@ -60,6 +70,7 @@ class WatchedDispatcher(Dispatcher):
     def __init__(self, seats: Iterable[Seat], **options: Any) -> None:
         self.happened: list[Transition] = []
         super().__init__(seats, **options)
+        self.leases.watch = self._leased
         for seat in self.seats:
             seat.watch = self._moved
 
@@ -74,6 +85,10 @@ class WatchedDispatcher(Dispatcher):
 
     def _moved(self, seat: Seat, before: SeatState) -> None:
         self.happened.append(Moved(seat, seat.incarnation, before, seat.state))
+
+    def _leased(self, lease: Lease) -> None:
+        assert lease.seat is not None
+        self.happened.append(Leased(lease.seat, lease.incarnation, lease.state is LeaseState.HELD))
 
     def _accept(self, ticket: Ticket) -> None:
         super()._accept(ticket)

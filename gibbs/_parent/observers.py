@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .. import events
 from .._core.ticket import Answer, Lost, TicketState
-from .._core.watched import Accepted, Ended, Moved, Returned, Sent
+from .._core.watched import Accepted, Ended, Leased, Moved, Returned, Sent
 from .._core.watched import WatchedDispatcher as WatchedDispatcher
 from .._wire.failure import failure_name
 from .death import crash_of
@@ -192,6 +192,8 @@ class Observers:
                     error=self._error(ticket),
                     crash=crash_of(ticket.outcome) if isinstance(ticket.outcome, Lost) else None,
                 )
+            case Leased(seat, incarnation, held):
+                return events.SeatLeased(hub=hub, at=at, seat=seat.index, incarnation=incarnation, held=held)
             case Moved(seat, incarnation, before, after):
                 return events.SeatChanged(
                     hub=hub, at=at, seat=seat.index, incarnation=incarnation, before=before.value, after=after.value

@@ -82,6 +82,7 @@ class Metrics:
         self._running = gauge("requests_running", "Requests that a worker has, also behind another.")
         self._returned = counter("requests_returned", "How often one waited again that a worker had.")
         self._workers = gauge("workers", "Workers, by the state of their seat.", "state")
+        self._leases = gauge("leases", "Workers that are held for a lease.")
         self._memory = gauge(
             "worker_memory_bytes", "In use by a seat's worker, measured while it runs.", "seat", of_several="liveall"
         )
@@ -120,6 +121,8 @@ class Metrics:
                     self._workers.labels(hub, before).dec()
                 if after in _WITH_A_WORKER:
                     self._workers.labels(hub, after).inc()
+            case events.SeatLeased(held=held):
+                self._leases.labels(hub).inc(1 if held else -1)
             case events.WorkerReady():
                 self._starts.labels(hub).observe(event.took)
             case events.StartFailed():
@@ -150,7 +153,7 @@ class Metrics:
         self._slow_calls.labels(hub, method)
 
     def _expect_changes(self, hub: str) -> None:
-        for one in (self._queued, self._running, self._returned, self._recycled):
+        for one in (self._queued, self._running, self._returned, self._leases, self._recycled):
             one.labels(hub)
         for metric, values in (
             (self._workers, _WITH_A_WORKER),

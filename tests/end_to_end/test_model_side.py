@@ -73,7 +73,9 @@ class Asks:
                 say(folder, "stopped")
 
         thread = threading.Thread(target=work)
-        with gibbs.uninterruptible():  # or one of several interrupts comes while it is awaited, and it goes on without a call
+        with (
+            gibbs.uninterruptible()
+        ):  # or one of several interrupts comes while it is awaited, and it goes on without a call
             thread.start()
             thread.join()
 

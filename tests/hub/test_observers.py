@@ -204,6 +204,8 @@ async def test_who_asks_for_a_lease_has_it_as_an_outcome():
         assert await lease.request(1) == 1
     assert [words[0] for words in of_requests(seen).values()] == ["", "__call__"]
     assert [words[-1] for words in of_requests(seen).values()] == ["leased", "done"]
+    held, free = [event for event in seen if isinstance(event, events.SeatLeased)]
+    assert (held.held, free.held, held.incarnation, held.seat) == (True, False, 1, free.seat)
 
 
 async def test_every_request_that_is_accepted_ends_once_whatever_its_worker_does():

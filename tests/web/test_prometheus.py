@@ -226,6 +226,7 @@ async def test_the_gauges_are_what_the_hub_says_at_every_step_of_a_storm_and_0_w
             while callers:
                 now = hub.statistics()
                 assert observed("requests_queued") + observed("requests_running") == now.queued + now.running
+                assert observed("leases") == now.leases
                 for state in WITH_A_WORKER:
                     assert observed("workers", state=state) == now.seats[state]
                 steps += 1

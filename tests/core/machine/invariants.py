@@ -51,6 +51,7 @@ class AfterEachStep(RuleBasedStateMachine):
             assert ticket.ended or reader.seats[ticket] is ticket.seat
         for seat, state in reader.states.items():
             assert seat.state == state
+        assert reader.leased == {place.seat for place in self.hub.places if place.seat.lease is not None}
 
     @invariant()
     def no_worker_is_further_ahead_of_a_reader_than_it_may_be(self):

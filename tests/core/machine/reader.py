@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gibbs._core.seat import MOVES
-from gibbs._core.watched import Accepted, Ended, Moved, Returned, Sent
+from gibbs._core.watched import Accepted, Ended, Leased, Moved, Returned, Sent
 
 
 class Reader:
@@ -12,6 +12,7 @@ class Reader:
         self.seats = {}  # of each ticket that lives: who has it, or None
         self.ended = set()
         self.states = {}  # of each seat that has moved
+        self.leased = set()  # seats that are held for a lease
 
     def read_on(self):
         for transition in self._dispatcher.take():
@@ -35,3 +36,6 @@ class Reader:
                     assert after in MOVES[before].values()
                     assert incarnation == seat.incarnation
                     self.states[seat] = after
+                case Leased(seat, _, held):
+                    assert (seat in self.leased) != held
+                    (self.leased.add if held else self.leased.remove)(seat)
