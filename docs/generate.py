@@ -30,6 +30,8 @@ MODULES = [
     "gibbs",
     "gibbs.abc",
     "gibbs.events",
+    "gibbs.history",
+    "gibbs.top",
     "gibbs.testing",
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",

@@ -16,6 +16,8 @@ PUBLIC_MODULES = [
     "gibbs",
     "gibbs.abc",
     "gibbs.events",
+    "gibbs.history",
+    "gibbs.top",
     "gibbs.worker",
     "gibbs.testing",
     "gibbs.testing.strategies",

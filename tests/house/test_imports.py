@@ -14,6 +14,7 @@ GIBBS = Path(__file__).parents[2] / "gibbs"
 MAY_IMPORT: dict[str, set[str]] = {
     "_errors": {"_records"},
     "events": {"_errors", "_records"},
+    "history": {"events"},
     "_records": set(),
     "_model": set(),
     "_batched": set(),
@@ -78,9 +79,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_worker",
     },  # speaks the wire; its threads are workers
     # As a user would; and for a launcher that stands on what every launcher stands on: dialling back, the worker's door.
-    "contrib": {"gibbs", "abc", "events", "testing", "_errors", "_launch", "_parent", "_wire", "worker"},
+    "contrib": {"gibbs", "abc", "events", "testing", "top", "_errors", "_launch", "_parent", "_wire", "worker"},
+    "top": {"gibbs", "history"},
     "_replay": {"_batched", "_wire", "_worker"},  # does what a worker does
-    "__main__": {"gibbs", "_launch", "_parent", "_replay", "_wire"},  # as a user would; and what the platform offers
+    "__main__": {
+        "gibbs",
+        "_launch",
+        "_parent",
+        "_replay",
+        "_wire",
+        "top",
+    },  # as a user would; and what the platform offers
 }
 MAY_WAIT = {
     "_launch",
@@ -94,6 +103,7 @@ MAY_WAIT = {
     "_calls",
     "testing",
     "contrib",
+    "top",
     "__main__",
 }
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)

@@ -54,6 +54,25 @@ class AfterEachStep(RuleBasedStateMachine):
         assert reader.leased == {place.seat for place in self.hub.places if place.seat.lease is not None}
 
     @invariant()
+    def a_history_knows_what_each_worker_has_and_how_many_wait(self):
+        reader = self.hub.reader
+        if reader is None:
+            return
+        reader.read_on()
+        if not reader.history.hubs:  # nothing has happened
+            return
+        status = reader.history.of("m", self.hub.now)
+        assert status.queued == list(reader.seats.values()).count(None)
+        assert status.queued + status.running == len(reader.seats)
+        for seen in status.seats:
+            seat = self.hub.places[seen.seat].seat
+            held = [ticket.number for ticket in seat.held.values() if not ticket.ended]
+            assert seen.state == seat.state
+            assert (seen.leased is not None) == (seat.lease is not None)
+            assert seen.ahead == len(held) - (seen.call is not None and not seen.call.left)
+            assert seen.call is None or seen.call.left or seen.call.number == held[0]
+
+    @invariant()
     def no_worker_is_further_ahead_of_a_reader_than_it_may_be(self):
         for request in self.hub.requests:
             flow = request.ticket.flow

@@ -56,7 +56,7 @@ class PlainHub(Follower):
         self.leased_before = 0  # when fewer were to serve than before
         kind = WatchedDispatcher if watched else Dispatcher
         self.dispatcher = kind((place.seat for place in self.places), quota=self.quota, enough=enough)
-        self.reader = Reader(self.dispatcher) if watched else None
+        self.reader = Reader(self.dispatcher, lambda: self.now) if watched else None
         self.restarts = Restarts(policy)
         self.failures = FailureLog(policy)
         self.requests: list[Request] = []
