@@ -1,4 +1,4 @@
-"""`python -m gibbs doctor`: what this machine offers, and whether a hub works here. `python -m gibbs replay`: what killed a worker.
+"""`python -m gibbs doctor`: what this machine offers, and whether a hub works here. `replay`: what killed a worker. `top`: what hubs are doing.
 
 Knows the platform and the public hub. The doctor ends with 1 if a hub does not answer on some event loop that is installed.
 """
@@ -44,11 +44,22 @@ def main(arguments: list[str] | None = None) -> int:
     again.add_argument(
         "--isolate", type=int, default=0, metavar="N", help="run it in N fresh processes, one after the other"
     )
+    top = commands.add_parser("top", help="what the hubs of a running program are doing")
+    top.add_argument("where", help="its status page, http://127.0.0.1:8000/status, or the path of its socket")
+    top.add_argument("--once", action="store_true", help="print it once, and end; so it is if this is no terminal")
+    top.add_argument("--json", action="store_true", help="print it once, as JSON")
+    top.add_argument(
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="for the page, such as of a login"
+    )
     asked = parser.parse_args(arguments)
     if asked.command == "replay":
         from ._replay import replay
 
         return replay(asked.file, debugger=not asked.no_debugger, isolate=asked.isolate)
+    if asked.command == "top":
+        from .top._command import top as show
+
+        return show(asked.where, once=asked.once, as_json=asked.json, headers=asked.header)
     return doctor()
 
 

@@ -68,6 +68,11 @@ class Hub(Calls[M_co]):
         """What the hub is called in logs and errors."""
         return self._desk.crew.options.name
 
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """Who is told what happens in it, as `open_hub` was given them."""
+        return tuple(self._desk.crew.options.observers)
+
     async def wait_ready(self, n: int | None = None) -> None:
         """Return when at least `n` workers are ready; all of them if not given.
 

@@ -30,7 +30,14 @@ class Client:
         self.state = state
 
     async def ask(
-        self, path: str, *, method: str = "GET", body: bytes = b"", leaves: anyio.Event | None = None, spec: str = "2.3"
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        accept: str = "*/*",
+        leaves: anyio.Event | None = None,
+        spec: str = "2.3",
     ) -> Answer:
         """The answer, or what there is of one when `leaves` is set and the app has ended. Raises what the app raises."""
         leaves = leaves or anyio.Event()
@@ -69,7 +76,7 @@ class Client:
             "raw_path": path.encode(),
             "root_path": "",
             "query_string": query.encode(),
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"content-type", b"application/json"), (b"accept", accept.encode())],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
             "state": dict(self.state),
