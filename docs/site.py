@@ -40,6 +40,7 @@ NAV = {
         "From one machine to a cluster": "cluster.md",
         "A hub that lives for months": "living.md",
         "What happens in it": "observers.md",
+        "A live page": "status.md",
         "Metrics": "metrics.md",
         "Traces": "traces.md",
         "Moving to gibbs": "moving.md",

@@ -289,7 +289,24 @@ async def label(request: Request, x: int, hub: Annotated[gibbs.Hub[Model], Depen
     SNIPPET""",
 )
 
+# The lines stand behind the program of the live page, and may make it anew.
+STATUS = """
+import anyio
+import gibbs
+from gibbs.contrib.starlette import AppHub, lifespan, status_routes
+from gibbs.history import History
+from starlette.applications import Starlette
+
+class Model:
+    def embed(self, text): return [len(text)]
+
+embeddings = AppHub("embeddings", lambda: gibbs.open_hub(Model, workers=1, observers=[History()]))
+
+SNIPPET
+"""
+
 PAGES = {
+    "status": STATUS,
     "coroutine": COROUTINE,
     "fleet": FLEET,
     "hub": HUB,
@@ -333,7 +350,11 @@ DOCSTRINGS = {
     "gibbs.contrib.starlette.AppHub": WEB,
     "gibbs.contrib.starlette.cancel_on_disconnect": ROUTE,
     "gibbs.contrib.starlette.health_routes": WEB,
+    "gibbs.contrib.starlette.status_routes": WEB.replace(
+        "import gibbs\n", "import gibbs\nfrom gibbs.history import History\n"
+    ),
     "gibbs.function": COROUTINE,
+    "gibbs.history.History": COROUTINE.replace("import gibbs\n", "import gibbs\nfrom gibbs.history import History\n"),
     "gibbs.share": SHARED,
     "gibbs.open_hub": COROUTINE,
     "gibbs.testing.ScriptedLauncher": SCRIPTED,
@@ -344,5 +365,9 @@ DOCSTRINGS = {
     "gibbs.testing.strategies.does_not_travel": PROPERTY,
     "gibbs.testing.strategies.travels": PROPERTY,
     "gibbs.testing.sweep": HUB.replace("import gibbs\n", "import gibbs\nfrom gibbs.testing import sweep\n"),
+    "gibbs.top.as_rich": COROUTINE.replace("import gibbs\n", "import gibbs\nfrom gibbs.top import as_rich, snapshot\n"),
+    "gibbs.top.open_socket": COROUTINE.replace(
+        "import gibbs\n", "import gibbs\nfrom gibbs.history import History\nfrom gibbs.top import open_socket\n"
+    ),
     "gibbs.uninterruptible": METHODS,
 }

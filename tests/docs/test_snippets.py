@@ -50,6 +50,8 @@ PUBLIC = [
     "gibbs.testing",
     "gibbs.testing.strategies",
     "gibbs.testing.fixtures",
+    "gibbs.history",
+    "gibbs.top",
     "gibbs.worker",
     "gibbs.contrib.opentelemetry",
     "gibbs.contrib.prometheus",
