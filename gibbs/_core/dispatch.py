@@ -326,7 +326,7 @@ class Dispatcher(Placement):
             if self.in_service > quota and seat.in_service:
                 seat.in_service = False
                 self.in_service -= 1
-                orders += self._changed(seat)
+                orders += self._settle(seat)
         return orders + self._assign()
 
     def add(self, seat: Seat) -> list[Order]:
@@ -374,7 +374,12 @@ class Dispatcher(Placement):
     # ---- what they are made of
 
     def _changed(self, seat: Seat) -> list[Order]:
-        """Something about this seat is different: settle what it does next, and offer its room."""
+        """Something about this seat is different: settle what it does next, and who has room."""
+        orders = self._settle(seat)
+        return orders + self._assign() if self._queue.count else orders
+
+    def _settle(self, seat: Seat) -> list[Order]:
+        """What it does next, and offer its room; of several seats all must be settled before one is given anything."""
         orders: list[Order] = []
         unwanted = seat.unwanted
         if seat.state is _INTERRUPTING and (unwanted is None or unwanted.link_id != seat.target):
@@ -392,7 +397,7 @@ class Dispatcher(Placement):
         if seat.lease is not None:
             return orders + self._go_on(seat, seat.lease)
         self._roster.offer(seat)
-        return orders + self._assign() if self._queue.count else orders
+        return orders
 
     def _relieve(self, seat: Seat) -> list[Order]:
         """It is of no use any more, or will not be for long: a spare takes its place at once."""
@@ -406,10 +411,10 @@ class Dispatcher(Placement):
         orders: list[Order] = []
         for seat in self.seats:
             if seat.state is _SERVING and not seat.in_service and self.in_service < self.quota:
-                orders += self._changed(seat)
+                orders += self._settle(seat)
         while self.in_service < self.quota and (spares := self._spares):
             spares[0].move(SeatMove.ENLIST)
-            orders += self._changed(spares[0])
+            orders += self._settle(spares[0])
         return orders
 
     @property

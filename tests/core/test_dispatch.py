@@ -965,3 +965,11 @@ def test_what_may_still_run_elsewhere_is_tried_again_only_where_its_caller_asked
     dispatcher.lost(seat, None, "a death", certain=certain)
     assert ticket.state == ("queued" if certain or uncertain_too else "lost")
     assert ticket.ended == (ticket.outcome == Lost("a death", may_have_run=True))
+
+
+def test_several_that_are_called_to_serve_are_each_given_one_before_any_is_given_two():
+    dispatcher, *seats = serving(2, window=SLOW)
+    dispatcher.resize(0)
+    submit(dispatcher, 2)
+    dispatcher.resize(2)
+    assert [len(seat.held) for seat in seats] == [1, 1]
