@@ -117,7 +117,7 @@ class Crew:
     def fill(self, supervisor: Supervisor) -> None:
         """Begin to fill one seat; not where the hub has closed meanwhile."""
         if self.is_over:
-            supervisor.close(anyio.current_time())
+            supervisor.close(self.loop.now())
         self.spawn(supervisor.run, f"seat {supervisor.seat.index}")
 
     def spawn(self, run: Callable[[], Awaitable[None]], name: str) -> None:
@@ -161,7 +161,7 @@ class Crew:
         if isinstance(problem.__cause__, LaunchRefused):
             self.fail(problem)
             return math.inf
-        pause = self._restarts.failed_start(seat.index, anyio.current_time(), random.random())
+        pause = self._restarts.failed_start(seat.index, self.loop.now(), random.random())
         return self._go_on_or_give_up(problem, pause)
 
     def crashed(self, seat: Seat, ready_at: float, problem: WorkerCrashed) -> float:
@@ -174,7 +174,7 @@ class Crew:
             problem.incarnation,
             problem.how,
         )
-        pause = self._restarts.crashed(seat.index, anyio.current_time(), ready_at, random.random())
+        pause = self._restarts.crashed(seat.index, self.loop.now(), ready_at, random.random())
         return self._go_on_or_give_up(problem, pause)
 
     def _go_on_or_give_up(self, problem: GibbsError, pause: float | None) -> float:
@@ -266,7 +266,7 @@ class Crew:
                 self.observers.changed("closed")
         if not self.dispatcher.closed:
             self.carry_out(self.dispatcher.close())
-        deadline = anyio.current_time() + patience
+        deadline = self.loop.now() + patience
         for supervisor in self.supervisors:
             supervisor.close(deadline)
         self.closing.set()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import anyio
-
 from .._core.seat import SeatState
 from .._records import HubStatistics
 
@@ -35,5 +33,5 @@ def statistics_of(crew: Crew) -> HubStatistics:
         restarts=crew.restarts,
         interrupted=crew.cleanups.kept,
         killed=crew.cleanups.killed,
-        oldest_wait=max(0.0, anyio.current_time() - oldest.created) if oldest is not None else 0.0,
+        oldest_wait=max(0.0, crew.loop.now() - oldest.created) if oldest is not None else 0.0,
     )

@@ -80,7 +80,7 @@ class Supervisor:
 
     def dismiss(self) -> None:
         """The seat's worker is the last one here, and goes now. Synchronous."""
-        self.close(anyio.current_time() + self._crew.options.close_timeout)
+        self.close(self._crew.loop.now() + self._crew.options.close_timeout)
         self._crew.news.announce()
 
     async def run(self) -> None:
