@@ -39,9 +39,10 @@ class Returned(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Its state is an end."""
+    """Its state is an end; whoever asked may have taken the outcome away from it since."""
 
     ticket: Ticket
+    outcome: object
 
 
 class Moved(NamedTuple):
@@ -108,4 +109,4 @@ class WatchedDispatcher(Dispatcher):
 
     def _end(self, ticket: Ticket, move: TicketMove, outcome: object = None) -> None:
         super()._end(ticket, move, outcome)
-        self.happened.append(Ended(ticket))
+        self.happened.append(Ended(ticket, outcome))

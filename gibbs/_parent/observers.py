@@ -7,7 +7,7 @@ request that was told to be accepted is told to have ended, once.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .. import events
 from .._core.ticket import Answer, Lost, TicketState
@@ -177,7 +177,7 @@ class Observers:
                     seat=index,
                     incarnation=incarnation,
                 )
-            case Ended(ticket):
+            case Ended(ticket, outcome):
                 since, sent_to, _ = self._sent.pop(ticket.number, (at, None, 0))
                 return events.RequestEnded(
                     hub=hub,
@@ -185,12 +185,12 @@ class Observers:
                     number=ticket.number,
                     propagated=ticket.propagated,
                     method=ticket.method,
-                    outcome=_outcome(ticket),
+                    outcome=_outcome(ticket, outcome),
                     seat=sent_to,
                     waited=max(0.0, since - ticket.created),
                     took=max(0.0, at - since),
-                    error=self._error(ticket),
-                    crash=crash_of(ticket.outcome) if isinstance(ticket.outcome, Lost) else None,
+                    error=self._error(outcome),
+                    crash=crash_of(outcome) if isinstance(outcome, Lost) else None,
                 )
             case Leased(seat, incarnation, held):
                 return events.SeatLeased(hub=hub, at=at, seat=seat.index, incarnation=incarnation, held=held)
@@ -199,14 +199,14 @@ class Observers:
                     hub=hub, at=at, seat=seat.index, incarnation=incarnation, before=before.value, after=after.value
                 )
 
-    def _error(self, ticket: Ticket) -> str:
+    def _error(self, outcome: object) -> str:
         """The class of the model's exception, of which nothing is run here."""
-        if isinstance(ticket.outcome, Answer) and ticket.outcome.failed:
-            return failure_name(ticket.outcome.body, trusted=self._trusted)
+        if isinstance(outcome, Answer) and outcome.failed:
+            return failure_name(outcome.body, trusted=self._trusted)
         return ""
 
 
-def _outcome(ticket: Ticket) -> events.Outcome:
-    if ticket.state is TicketState.ANSWERED:
-        return "failed" if cast("Answer", ticket.outcome).failed else "done"
+def _outcome(ticket: Ticket, outcome: object) -> events.Outcome:
+    if isinstance(outcome, Answer):
+        return "failed" if outcome.failed else "done"
     return _OUTCOMES[ticket.state]

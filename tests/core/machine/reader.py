@@ -36,7 +36,7 @@ class Reader:
                     assert seat is not None
                     self.seats[ticket] = None
                     self._tell(events.RequestReturned, number=ticket.number, **which(seat))
-                case Ended(ticket):
+                case Ended(ticket, _):
                     seat = self.seats.pop(ticket)
                     self.ended.add(ticket)
                     outcome = {"answered": "done", "lost": "crashed"}.get(ticket.state, str(ticket.state))
