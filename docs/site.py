@@ -41,6 +41,7 @@ NAV = {
         "A hub that lives for months": "living.md",
         "What happens in it": "observers.md",
         "A live page": "status.md",
+        "On call": "on_call.md",
         "Metrics": "metrics.md",
         "Traces": "traces.md",
         "Moving to gibbs": "moving.md",
