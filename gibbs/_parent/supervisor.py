@@ -173,6 +173,7 @@ class Supervisor:
             crew.carry_out,
             crew.ask,
             crew.records.handle,
+            crew.loop.now,
             cancel_grace=crew.options.cancel_grace,
             max_message=crew.options.max_message,
             trusted=crew.options.results is None,

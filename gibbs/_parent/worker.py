@@ -105,6 +105,7 @@ class Worker:
         carry_out: Callable[[list[Order]], None],
         ask: Callable[[Ticket, Callable[[float], None]], None],
         log: Callable[[Seat, int, bytes], None],
+        now: Callable[[], float],
         *,
         cancel_grace: float,
         max_message: float,
@@ -134,6 +135,7 @@ class Worker:
         self._carry_out = carry_out
         self._ask = ask
         self._log = log
+        self._now = now  # AnyIO does not know the time where no task runs, as where an answer is settled
         self._cancel_grace = cancel_grace
         self._cleanups = cleanups
         self._unwanted: Interrupt | None = None
@@ -146,7 +148,7 @@ class Worker:
     def send(self, order: Send) -> None:
         """Write requests: at once to a worker that has nothing, else with others."""
         seat, link_id, tickets, together = order
-        messages = self.shelf.messages(link_id, tickets, together=together, now=anyio.current_time)
+        messages = self.shelf.messages(link_id, tickets, together=together, now=self._now)
         self.link.send_all(messages, later=len(seat.held) > len(tickets))
 
     def grant(self, order: Grant) -> None:
@@ -196,7 +198,7 @@ class Worker:
                 in_time = True
                 while in_time and self.welcome is None and self.over is None and self.deadline == math.inf:
                     start_deadline = await self._alarm.wait_until(start_deadline, deadline=start_deadline)
-                    in_time = anyio.current_time() < start_deadline
+                    in_time = self._now() < start_deadline
                 if self.welcome is None:
                     self._end("closing" if in_time else "timeout")
                 elif self.welcome[0] == READY and self.over is None:
@@ -216,7 +218,7 @@ class Worker:
             elif self.deadline < math.inf and not self._seat.held and not self.left:
                 self.left = True
                 self.link.send(LEAVE)
-            elif anyio.current_time() >= self.deadline:
+            elif self._now() >= self.deadline:
                 self._end("deadline")
             else:
                 with anyio.CancelScope(deadline=self.deadline):
@@ -235,12 +237,12 @@ class Worker:
         if ticket is not None and ticket.flow is not None:
             self.link.send(CLOSE, link_id)
         grace = math.inf if how == "finish" else self._cancel_grace
-        asked_at = anyio.current_time()
+        asked_at = self._now()
         taken, has_left, grace_ends = -1, False, math.inf
         self._alarm.renew()
         pause, last_look = 0.001, LastLook(self.whereabouts)
         while self.over is None and self._unwanted is order and link_id in self._seat.held:
-            now = anyio.current_time()
+            now = self._now()
             if not has_left and taken != self.link.pieces_taken:
                 taken = self.link.pieces_taken
                 grace_ends = now + grace

@@ -221,7 +221,7 @@ TWENTY = (
             Edit(
                 WORKER,
                 "        taken, has_left, grace_ends = -1, False, math.inf\n",
-                "        taken, has_left, grace_ends = -1, False, anyio.current_time() + self._cancel_grace\n",
+                "        taken, has_left, grace_ends = -1, False, self._now() + self._cancel_grace\n",
             ),
             Edit(WORKER, "                grace_ends = now + grace\n", ""),
         ),
