@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -127,6 +128,11 @@ class WorkerStack:
         """The main thread's."""
         return self.threads[0] if self.threads else ()
 
+    @property
+    def place(self) -> str:
+        """Where the innermost call of the main thread is, in words; in a library, also where it was called from. "" if there is none."""
+        return place(self.frames)
+
     def __str__(self) -> str:
         where = f"pid {self.pid} on {self.host}" if self.host else f"pid {self.pid}"
         doing = f"in {self.method!r} for {self.seconds:.3g} seconds" if self.method is not None else "idle"
@@ -134,6 +140,17 @@ class WorkerStack:
         if not self.answered:
             return f"{text}, does not say where it is"
         return f"{text}:\n{in_lines(self.threads)}" if any(self.threads) else text
+
+
+_A_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d|^<frozen ")
+
+
+def place(frames: tuple[Frame, ...]) -> str:
+    """Where the innermost of these calls is, in words; in a library, also where it was called from. "" if there is none."""
+    if not frames:
+        return ""
+    own = next((frame for frame in reversed(frames) if not _A_LIBRARY.search(frame.file)), frames[-1])
+    return str(own) if own is frames[-1] else f"{frames[-1]}, called from {own}"
 
 
 def in_lines(threads: tuple[tuple[Frame, ...], ...]) -> str:
@@ -209,14 +226,14 @@ for _record in (Origin, Ending, Frame, WorkerStack, HubStatistics, Health):
 
 
 def probable_cause(
-    ending: Ending, *, violation: str | None = None, out_of_memory: bool | None = None, last: Frame | None = None
+    ending: Ending, *, violation: str | None = None, out_of_memory: bool | None = None, last: str = ""
 ) -> str:
     """A sentence on why a worker probably ended so, or "".
 
     `out_of_memory`: whether the kernel has ended some process for want of memory meanwhile; None: nobody counts. `last`: where it was.
     """
     cause = _cause(ending, violation, out_of_memory)
-    if last is None:
+    if not last:
         return cause
     return f"{cause}; it was at {last}" if cause else f"it was at {last}"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .stacks import innermost, stacks_of
+from .stacks import stacks_of
 
 if TYPE_CHECKING:
     from .._core.seat import Seat
@@ -62,7 +62,6 @@ class SlowCalls:
             took = anyio.current_time() - since
             if self._crew.observers is not None:
                 self._crew.observers.call_is_slow(seat, seat.held[head], took, stack)
-            last = innermost(stack.threads)
             logger.warning(
                 "worker %d of the hub %r (pid %s) has been in %r for %.3g seconds, and %s",
                 seat.index,
@@ -70,7 +69,7 @@ class SlowCalls:
                 stack.pid,
                 stack.method,
                 took,
-                f"is at {last}" if last is not None else "does not say where it is",
+                f"is at {stack.place}" if stack.place else "does not say where it is",
             )
 
 

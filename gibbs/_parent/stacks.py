@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
-from .._records import Frame, WorkerStack
+from .._records import Frame, WorkerStack, place
 from .._wire.messages import SIZE, WHERE
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ def crash_of(ending: Ending) -> Threads:
     return threads_in(crash) if found else ()
 
 
-def innermost(threads: Threads) -> Frame | None:
-    """Where the first of them is."""
-    return threads[0][-1] if threads and threads[0] else None
+def place_of(threads: Threads) -> str:
+    """Where the first of them is, in words; or ""."""
+    return place(threads[0]) if threads else ""
 
 
 def _without_ours(frames: list[Frame]) -> tuple[Frame, ...]:

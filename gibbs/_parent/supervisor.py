@@ -21,7 +21,7 @@ from .death import Death
 from .link import Link
 from .logs import levels
 from .memory import oom_kills, resident_bytes
-from .stacks import crash_of, innermost
+from .stacks import crash_of, place_of
 from .start_slot import StartSlot
 from .usable_cpus import usable_cpus
 from .worker import Worker
@@ -255,7 +255,7 @@ class Supervisor:
             exit_code=ending.exit_code,
             signal=ending.signal,
             stderr_tail=ending.tail,
-            probable_cause=probable_cause(ending, violation=why, out_of_memory=out_of_memory, last=innermost(threads)),
+            probable_cause=probable_cause(ending, violation=why, out_of_memory=out_of_memory, last=place_of(threads)),
             stack=in_lines(threads),
             may_still_run=not ending.certain,
         )

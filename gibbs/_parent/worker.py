@@ -50,7 +50,7 @@ from .insist import insist
 from .link import GONE
 from .own import own
 from .patience import PatientAlarm
-from .stacks import LastLook, Whereabouts, innermost
+from .stacks import LastLook, Whereabouts, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,7 +265,7 @@ class Worker:
         if self.over is not None and link_id in self._seat.held:
             self.lost_to_a_cancel = True
             self._count(self._seat.held[link_id], kept=False)
-            if (last := innermost(self.threads)) is not None:
+            if last := place_of(self.threads):
                 logger.warning(
                     "worker %d (pid %s) is killed, since a cancelled call has not unwound in %.3g seconds: it was at %s",
                     self._seat.index,

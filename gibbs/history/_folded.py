@@ -159,8 +159,7 @@ class Folded:
         seat = self._seats[event.seat]
         call = seat.call
         if call is not None and call.number == event.number:
-            frames = event.stack.frames
-            call.where = str(frames[-1]) if frames else "it does not say where it is"
+            call.where = event.stack.place or "it does not say where it is"
             call.stack = gone.cut(str(event.stack))
 
     def _worker_ended(self, event: events.WorkerEnded) -> None:

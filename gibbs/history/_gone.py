@@ -11,7 +11,7 @@ from ._records import EndedWorker
 if TYPE_CHECKING:
     from ..events import StartFailed, WorkerEnded
 
-_DEATHS, _REPLACED = 50, 20  # of them are kept: those that go by plan shall not push out the others
+DEATHS, REPLACED = 50, 20  # of them are kept: those that go by plan shall not push out the others
 _LINES, _CHARACTERS = 20, 4000  # of what one said
 
 
@@ -66,8 +66,8 @@ class Gone:
     """The last of one hub: when each one went, and what is known of it, in the order in which they went."""
 
     def __init__(self) -> None:
-        self._deaths: deque[tuple[float, EndedWorker]] = deque(maxlen=_DEATHS)
-        self._replaced: deque[tuple[float, EndedWorker]] = deque(maxlen=_REPLACED)
+        self._deaths: deque[tuple[float, EndedWorker]] = deque(maxlen=DEATHS)
+        self._replaced: deque[tuple[float, EndedWorker]] = deque(maxlen=REPLACED)
 
     def add(self, at: float, worker: EndedWorker) -> None:
         """One more."""

@@ -109,6 +109,7 @@ class Ring:
         self._spells: deque[Spell] = deque(map(Spell, range(-SPELLS, 0)), maxlen=SPELLS)
         self._spells[-1] = self._now
         self._before: dict[str, _Tally] = {}
+        self._best: dict[str, float] = {}  # the least half of its calls have taken in a spell
         self._methods: dict[str, str] = {}  # by what name each is counted
 
     def at(self, now: float, queued: int) -> Spell:
@@ -124,6 +125,9 @@ class Ring:
                 before = self._before.setdefault(method, _Tally())
                 _add(before.waited, tally.waited)
                 _add(before.took, tally.took)
+                took = quantiles(tally.took)
+                if took.p50 is not None and took.count >= ENOUGH:
+                    self._best[method] = min(took.p50, self._best.get(method, math.inf))
             self._now = Spell(one)
             self._now.queued = queued
             self._spells.append(self._now)
@@ -185,6 +189,7 @@ class Ring:
             took=quantiles(lately.took),
             usually_waited=quantiles(before.waited),
             usually_took=quantiles(before.took),
+            best_took=self._best.get(method),
         )
 
     def minutes(self, now: float) -> Minutes:

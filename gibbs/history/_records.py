@@ -92,6 +92,8 @@ class MethodStatus:
         errors: of those that failed, by the class of the exception, as many kinds as are told apart.
         waited, took: of the last minute: until they were sent to a worker; from then on, of those that had an answer.
         usually_waited, usually_took: the same, of all before.
+        best_took: seconds that half of them took in the best five seconds before, of those with 20 or more; None if there were none. What has been slow
+            for long is usual, but not that.
     """
 
     method: str
@@ -101,6 +103,7 @@ class MethodStatus:
     took: Quantiles
     usually_waited: Quantiles
     usually_took: Quantiles
+    best_took: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

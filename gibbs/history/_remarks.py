@@ -6,6 +6,7 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ._gone import DEATHS, REPLACED
 from ._minutes import ENOUGH
 from ._records import Remark
 
@@ -89,6 +90,12 @@ def _why_busy(status: HubStatus, busy: list[SeatStatus]) -> str:
             f"Half of the calls of {called(method)} take {seconds_in_words(now)}, or longer; usually it is {seconds_in_words(usual)}: "
             f"they, or what they wait for, have become slow."
         )
+    best = about.best_took if about is not None else None
+    if best is not None and now > _SLOWER * best:
+        return (
+            f"Half of the calls of {called(method)} take {seconds_in_words(now)}, or longer, as they have for a while; they have taken "
+            f"{seconds_in_words(best)}: they, or what they wait for, have become slow."
+        )
     return f"Calls of {called(method)} take what they usually take, {seconds_in_words(usual)}: more is asked than the workers can do."
 
 
@@ -150,6 +157,8 @@ def _size(memory: int) -> str:
 def _counted(workers: list[EndedWorker], what: str) -> str:
     were = "" if what.startswith("di") else "was " if len(workers) == 1 else "were "
     many = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
+    if len(workers) >= (DEATHS if workers[0].kind in ("died", "unstarted") else REPLACED):
+        many += " or more"  # no more are kept
     return f"{many} {were}{what} in the last 10 minutes"
 
 

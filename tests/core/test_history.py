@@ -284,6 +284,19 @@ def test_a_seat_that_is_leased_is_as_good_as_busy_for_all_others(hub):
     assert hub.remarks("full") == []
 
 
+def test_what_has_been_slow_for_long_is_not_taken_for_more_than_can_be_done(hub):
+    hub.answers(took=0.1, many=100)
+    hub.now += 10
+    for _ in range(20):
+        hub.answers(took=2.0, many=30)
+        hub.now += 10
+    for seat in (0, 1):
+        hub.sends(hub.asks(), seat)
+    hub.asks()
+    hub.now += 1.5
+    assert "as they have for a while; they have taken 0.11 s" in hub.remarks("full")[0]
+
+
 def test_too_little_for_too_many_is_told_apart_from_it(hub):
     hub.answers(took=2.0, many=100)
     hub.now += 90

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gibbs
-from gibbs._parent.stacks import innermost, threads_in
+from gibbs._parent.stacks import place_of, threads_in
 
 MODEL = '  File "/app/model.py", line 3 in run\n'
 CALL = '  File "/app/model.py", line 9 in __call__\n'
@@ -47,9 +47,23 @@ def test_what_a_worker_says_is_the_models_own_calls(text, found):
     assert lines(text) == found
 
 
-def test_the_innermost_call_is_that_of_the_first_thread():
-    assert innermost(()) is innermost(((),)) is None
-    assert innermost(threads_in(THREAD + MODEL + CALL)) == gibbs.Frame(file="/app/model.py", line=3, function="run")
+def test_the_place_of_call_is_that_of_the_first_thread():
+    assert place_of(()) == place_of(((),)) == ""
+    assert place_of(threads_in(THREAD + MODEL + CALL)) == "/app/model.py:3 in run"
+
+
+@pytest.mark.parametrize(
+    "library", ["/usr/lib/python3.11/re/__init__.py", "/app/.venv/lib/python3.13/site-packages/torch/nn.py"]
+)
+def test_in_a_library_the_place_is_also_where_it_was_called_from(library):
+    frames = [
+        gibbs.Frame(file="/app/model.py", line=3, function="Model.embed"),
+        gibbs.Frame(file=library, line=171, function="fullmatch"),
+    ]
+    stack = gibbs.WorkerStack(seat=0, incarnation=1, pid=1, threads=(tuple(frames),))
+    assert stack.place == f"{library}:171 in fullmatch, called from /app/model.py:3 in Model.embed"
+    alone = gibbs.WorkerStack(seat=0, incarnation=1, pid=1, threads=(tuple(frames[1:]),))
+    assert alone.place == f"{library}:171 in fullmatch"
 
 
 @given(st.lists(st.sampled_from([MODEL, CALL, OURS, THREAD, CURRENT, "\n", "  ...\n"]) | st.text()).map("".join))
