@@ -41,6 +41,7 @@ async def open_socket(path: str | os.PathLike[str], *hubs: gibbs.Hub[Any]) -> As
 
     Raises:
         OSError: there can be no socket.
+        Exception: what the block raised, as itself.
 
     Cancellation:
         The block's own is passed on.
@@ -61,15 +62,24 @@ async def open_socket(path: str | os.PathLike[str], *hubs: gibbs.Hub[Any]) -> As
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):  # it reads no more
                 pass
 
+    error: Exception | None = None
     raw, inode = await to_thread.run_sync(_listening, path)
     try:
         async with await SocketListener.from_socket(raw) as listener, anyio.create_task_group() as tg:
             tg.start_soon(listener.serve, talk)
-            yield
+            try:
+                yield
+            except Exception as raised:  # noqa: BLE001 - raised again below: out of the task group it would come in a group
+                error = raised
             tg.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(_remove, path, inode)
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # or it and this frame would hold each other
 
 
 def _listening(path: str | os.PathLike[str]) -> tuple[socket.socket, int]:

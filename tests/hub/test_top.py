@@ -73,6 +73,14 @@ async def test_a_socket_is_for_its_own_user_and_tells_whoever_connects(tmp_path,
     assert hub_told["history"]["state"] == "open"
 
 
+@pytest.mark.leaves("thread", reason="AnyIO keeps its threads, as long as the loop or longer")
+async def test_what_its_block_raises_leaves_it_as_itself(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        async with open_socket(tmp_path / "app.sock"):
+            raise ZeroDivisionError
+    assert not (tmp_path / "app.sock").exists()
+
+
 @pytest.mark.parametrize("where", ["http://127.0.0.1:9/status", "no such.sock"])
 def test_nobody_there_is_said_in_a_line(where):
     done = subprocess.run(
