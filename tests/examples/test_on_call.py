@@ -40,7 +40,7 @@ def says(url: str, words: str) -> None:
         (
             "hang",
             "trio",
-            r"Worker \d .* has been in the model, request \d+, for .* It is at .* in fullmatch, called from .*on_call.py:\d+ in Reader.count",
+            r"Worker \d .* has been in the model, request \d+, for .* It is at .* in fullmatch, called from .*on_call.py:\d+ in (Reader\.)?count",
             rf'gibbs_slow_calls_total{{hub="reader",method="__call__"}} {A_NUMBER}',
             r"count: [1-9]\d*\.\d+ s",
         ),
