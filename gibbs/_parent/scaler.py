@@ -43,7 +43,7 @@ class Scaler:
         crew, dispatcher = self._crew, self._crew.dispatcher
         serving = [seat for seat in dispatcher.seats if seat.in_service]
         times = [seat.service_time for seat in serving if seat.service_time < math.inf]
-        first, now = dispatcher.longest_queued, anyio.current_time()
+        first, now = dispatcher.longest_queued, crew.loop.now()
         self._size.take(crew.staffing.wanted)  # somebody may have said otherwise
         wanted = self._size.look(
             now,

@@ -208,7 +208,7 @@ class Supervisor:
         assert self.worker is not None
         assert self.worker.welcome is not None
         slot.release()
-        self._ready_at = anyio.current_time()
+        self._ready_at = self._crew.loop.now()
         self.on_trial = False
         if self._crew.observers is not None:
             took = self._ready_at - self._launched_at

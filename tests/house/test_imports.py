@@ -181,3 +181,18 @@ def test_the_rules_would_be_broken_by_what_breaks_them():
     )
     assert {room(name) for name in imports("gibbs._model", broken)} == {"_wire", "_worker", "_parent", "abc"}
     assert imports("gibbs._model", ast.parse("import os, anyio\nfrom gibbs import Hub")) == {"gibbs"}
+
+
+def test_only_a_task_asks_anyio_for_the_time():
+    """Elsewhere nobody knows which loop runs, under `asyncio.run`: answers are settled in a callback of the loop. `Crew.loop` is the hub's own."""
+    found = []
+    for path in sorted((GIBBS / "_parent").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        waits = {id(node) for f in ast.walk(tree) if isinstance(f, ast.AsyncFunctionDef) for node in ast.walk(f)}
+        found += [
+            f"{path.name}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr == "current_time" and id(node) not in waits
+            if isinstance(node.value, ast.Name) and node.value.id == "anyio"
+        ]
+    assert found == []
