@@ -62,15 +62,15 @@ def _on_requests(status: HubStatus) -> Iterator[Remark]:
     serving = [seat for seat in status.seats if seat.state in ("serving", "interrupting")]
     busy = [seat for seat in serving if seat.call is not None or seat.leased is not None]
     overdue = [seat for seat in busy if seat.call is not None and seat.call.overdue]
+    for seat in overdue[:_NAMED]:
+        yield Remark(level="bad", about="overdue", text=_overdue(status, seat))
+    if len(overdue) > _NAMED:
+        yield Remark(level="bad", about="overdue", text=f"So are {len(overdue) - _NAMED} more workers.")
     if serving and len(busy) == len(serving) and status.oldest_wait > _LONG:
         many = "The only worker is" if len(busy) == 1 else f"All {len(busy)} workers are"
         wait = "1 request waits" if status.queued == 1 else f"{status.queued} requests wait, the first"
         text = f"{many} busy, and {wait} for {seconds_in_words(status.oldest_wait)}. {_why_busy(status, busy)}"
         yield Remark(level="bad", about="full", text=text)
-    for seat in overdue[:_NAMED]:
-        yield Remark(level="bad", about="overdue", text=_overdue(status, seat))
-    if len(overdue) > _NAMED:
-        yield Remark(level="bad", about="overdue", text=f"So are {len(overdue) - _NAMED} more workers.")
 
 
 def _why_busy(status: HubStatus, busy: list[SeatStatus]) -> str:
