@@ -58,6 +58,15 @@ class Told:
         for _ in range(many):
             self.ends(self.sends(self.asks()), took=took, waited=waited)
 
+    def overrun(self, usual, wait):
+        """After many calls that took what is usual, both workers are busy and somebody waits for so long."""
+        self.answers(took=usual, many=100)
+        self.now += 90
+        for seat in (0, 1):
+            self.sends(self.asks(), seat)
+        self.asks()
+        self.now += wait
+
     def gone(self, seat, ending=GONE, *, reason="died", cause="", lost=()):
         """The worker; and with it these requests. Another one serves there."""
         self.moves(seat, "serving", "dying")

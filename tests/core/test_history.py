@@ -298,12 +298,7 @@ def test_what_has_been_slow_for_long_is_not_taken_for_more_than_can_be_done(hub)
 
 
 def test_too_little_for_too_many_is_told_apart_from_it(hub):
-    hub.answers(took=2.0, many=100)
-    hub.now += 90
-    for seat in (0, 1):
-        hub.sends(hub.asks(), seat)
-    hub.asks()
-    hub.now += 1.5
+    hub.overrun(usual=2.0, wait=1.5)
     assert "more is asked than the workers can do" in hub.remarks("full")[0]
 
 

@@ -127,12 +127,7 @@ async def test_a_worker_that_is_stopped_does_not_say_where_it_is(watched):
 @tries("A slow downstream")
 def test_a_slow_downstream_is_calls_that_take_longer_than_ever():
     hub = Told()
-    hub.answers(took=0.1, many=100)
-    hub.now += 90
-    for seat in (0, 1):
-        hub.sends(hub.asks(), seat)
-    hub.asks()
-    hub.now += 5
+    hub.overrun(usual=0.1, wait=5)
     [text] = hub.remarks("full")
     assert "All 2 workers are busy" in text
     assert "they, or what they wait for, have become slow" in text
@@ -141,12 +136,7 @@ def test_a_slow_downstream_is_calls_that_take_longer_than_ever():
 @tries("More is asked than can be done")
 def test_more_than_can_be_done_is_calls_that_take_what_they_always_took():
     hub = Told()
-    hub.answers(took=2.0, many=100)
-    hub.now += 90
-    for seat in (0, 1):
-        hub.sends(hub.asks(), seat)
-    hub.asks()
-    hub.now += 1.5
+    hub.overrun(usual=2.0, wait=1.5)
     [text] = hub.remarks("full")
     assert "All 2 workers are busy" in text
     assert "more is asked than the workers can do" in text
