@@ -20,14 +20,10 @@ from gibbs import CurrentWorker, Ending
 
 from .._model import here
 from .._wire import payload, plain
-from .._wire.claims import Claims
-from .._wire.messages import READY, SETUP, UNFIT
+from .._wire.messages import SETUP, UNFIT
 from .._wire.page import private_page
 from .._wire.recipe import Recipe
-from .._worker.channel import Channel
 from .._worker.ear import Ear
-from .._worker.health import Process
-from .._worker.inbox import DirectInbox
 from .._worker.pace import Pace
 from .._worker.serve import live
 from .._worker.stacks import stack_of
@@ -35,9 +31,11 @@ from .._worker.voice import Voice
 from ._own_thread import become_a_worker
 from ._probe import in_thread
 from ._thread_interrupter import Killed, ThreadInterrupter
+from ._thread_parts import ThreadChannel, ThreadClaims, ThreadInbox, ThreadLife
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 
 class ThreadWorker:
@@ -53,7 +51,7 @@ class ThreadWorker:
         self.hung = False
         self.idle = False
         self.page = private_page()
-        self.claims = _Claims()
+        self.claims = ThreadClaims()
         self.interrupter = ThreadInterrupter(self.page)
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._tell = tell
@@ -98,7 +96,7 @@ class ThreadWorker:
         """Its stack, now; "" of one that hangs, or has not begun."""
         if self.hung or self.thread.ident is None:
             return ""
-        return stack_of(None if self.idle else sys._current_frames().get(self.thread.ident))  # noqa: SLF001
+        return stack_of(None if self.idle else _outside(sys._current_frames().get(self.thread.ident)))  # noqa: SLF001
 
     def die(self, ending: Ending) -> None:
         """It ends, now; from any thread. Nothing happens the second time."""
@@ -181,7 +179,7 @@ class ThreadWorker:
         """As `_worker.serve`, in a thread."""
         self.interrupter.own = become_a_worker()
         in_thread.set(self.exit)
-        channel = _Channel(self)
+        channel = ThreadChannel(self)
         kind, _, body = channel.receive()
         if kind != SETUP:
             raise RuntimeError(f"the first message must be SETUP, not {kind}")
@@ -193,102 +191,21 @@ class ThreadWorker:
             refusal = TypeError("a worker in a thread has no other way to be interrupted than its side channel")
             channel.send(UNFIT, 0, plain.dumps(("refused", voice.failure(refusal, "call"))))
             return
-        inbox = _Inbox(self, channel)
-        process = _Process(self)
+        inbox = ThreadInbox(self, channel)
+        process = ThreadLife(self)
         ear, pace = Ear(setup, -1), Pace(self.page)
         live(Recipe(setup["recipe"]), channel, inbox, self.interrupter, ear, voice, pace, process)
 
 
-class _Channel(Channel):
-    """The thread's end of the stream."""
-
-    __slots__ = ("_worker",)
-
-    holds_back = False  # nobody would end the thread that sends it
-
-    def __init__(self, worker: ThreadWorker) -> None:
-        super().__init__(-1)
-        self._worker = worker
-
-    def receive(self) -> tuple[int, int, bytes]:
-        self._worker.gate()  # what was read before it hung, it has not taken
-        return super().receive()
-
-    def read_piece(self) -> list[tuple[int, int, bytes]]:
-        return self._reader.feed(self._worker.take())
-
-    def wait(self, seconds: float) -> bool:
-        return bool(self._received) or self._worker.comes(seconds)
-
-    def send(self, kind: int, link_id: int, body: bytes = b"") -> bool:
-        if kind in (READY, UNFIT):
-            self._worker.interrupter.must_not_be_cut()
-        return super().send(kind, link_id, body)
-
-    def _has_room(self) -> bool:
-        return True
-
-    def _write(self, data: bytes) -> None:
-        self._worker.say(bytes(data))
+_AT_THE_HUB = {
+    method.__code__
+    for method in (ThreadWorker.take, ThreadWorker.gate, ThreadWorker.comes, ThreadWorker.say, ThreadWorker.begin)
+}
 
 
-class _Inbox(DirectInbox):
-    """The line of requests."""
-
-    __slots__ = ("_worker",)
-
-    def __init__(self, worker: ThreadWorker, channel: Channel) -> None:
-        super().__init__(channel, worker.page, worker.claims)
-        self._worker = worker
-
-    def begin(self, link_id: int) -> bool:
-        begin = super().begin
-        return self._worker.begin(lambda: begin(link_id))
-
-
-class _Claims(Claims):
-    """A counter in memory."""
-
-    __slots__ = ("_left", "_lock")
-
-    def __init__(self) -> None:
-        super().__init__(-1)
-        self._lock = threading.Lock()
-        self._left = 0
-
-    def offer(self, count: int) -> None:
-        with self._lock:
-            self._left += count
-
-    def take(self) -> bool:
-        return self.take_back(1) == 1
-
-    def take_back(self, at_most: int) -> int:
-        with self._lock:
-            taken = min(self._left, at_most)
-            self._left -= taken
-        return taken
-
-
-class _Process(Process):
-    """What ends with its worker, and nothing else."""
-
-    __slots__ = ("_watchdog", "_worker")
-
-    _watchdog: threading.Timer
-
-    def __init__(self, worker: ThreadWorker) -> None:
-        self._worker = worker
-
-    def end(self, status: int) -> NoReturn:
-        self._worker.exit(status)
-
-    def watch(self, seconds: float) -> None:
-        self._worker.interrupter.may_be_cut()
-        self._watchdog = threading.Timer(seconds, self._worker.die, [Ending(how="exited", code=1)])
-        self._watchdog.daemon = True
-        self._watchdog.start()
-
-    def trust(self) -> None:
-        self._watchdog.cancel()
-        self._worker.interrupter.must_not_be_cut()
+def _outside(frame: FrameType | None) -> FrameType | None:
+    """This frame, or that in which it turns to the hub: what locks and the event loop do about it is no code of the model's."""
+    outer = frame
+    while outer is not None and outer.f_code not in _AT_THE_HUB:
+        outer = outer.f_back
+    return outer or frame

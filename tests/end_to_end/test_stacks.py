@@ -18,6 +18,7 @@ import gibbs
 from gibbs import events
 from gibbs._parent.stacks import stacks_of
 from gibbs.testing import InBand, InlineLauncher, hang
+from gibbs.testing._thread_process import ThreadProcess
 
 WHERE = signal.SIGRTMIN + 6
 
@@ -122,6 +123,23 @@ async def test_what_a_worker_does_is_told_and_goes_on(any_launcher, monkeypatch)
             assert any(frame.function == "Model.helps" for thread in stack.threads[1:] for frame in thread)
         assert hub.statistics().restarts == 0
     assert pressed == []
+
+
+async def test_a_worker_in_a_thread_that_still_tells_the_loop_is_idle(monkeypatch):
+    """The loop's own code is on its stack then, and nobody has called that."""
+    tell, may_go_on = ThreadProcess._tell, threading.Event()
+
+    def tells(process):
+        tell(process)
+        may_go_on.wait(600)
+
+    monkeypatch.setattr(ThreadProcess, "_tell", tells)
+    async with open_hub(InlineLauncher()) as hub:
+        try:
+            [idle] = await hub.stacks()
+        finally:
+            may_go_on.set()
+        assert idle.threads == ((),)
 
 
 @local_only
