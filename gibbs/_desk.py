@@ -1,7 +1,7 @@
 """The road of a request: from its caller to the dispatcher, and its end back into the caller's task.
 
 Where to look for what happens to a request: it is *queued* in `Dispatcher.submit`, *sent* in `Dispatcher._send`, *answered*
-in `Dispatcher.answered_all`, *cancelled* in `Dispatcher.withdraw`, *refused* for its `max_wait` in `Dispatcher.expire`, and
+in `Dispatcher.answered_all`, *cancelled* in `Dispatcher.withdraw`, *refused* for its `max_wait` in `Dispatcher.expire`, *turned away* before in `Desk.turn_away`, and
 *lost to a crash*, or tried again, in `Dispatcher.lost`, all in `_core/dispatch.py`. Here it is pickled before, waited for
 between, and opened after. Exceptions about requests are made here, where the caller waits; a body that cannot be opened
 hurts that caller alone.
@@ -64,6 +64,7 @@ class Desk:
         self.submit_all = whole(self.submit_all)  # type: ignore[method-assign]
         self.grant = whole(self.grant)  # type: ignore[method-assign]
         self._withdraw = whole(self._withdraw)  # type: ignore[method-assign]
+        self._turn_away = whole(self._turn_away)  # type: ignore[method-assign]
         self._home = Home()
 
     def __reduce__(self) -> str | tuple[Any, ...]:  # whatever view of the hub it is that somebody pickles
@@ -136,7 +137,7 @@ class Desk:
             needed = self.crew.dispatcher.quickest
             ticket.give_up_at = min(ticket.give_up_at, ticket.deadline - needed)
             if needed and ticket.give_up_at <= ticket.created:
-                raise HubOverloaded(self.crew.options.name, self.waiting, needed=needed)
+                raise self.turn_away(ticket.method, self.waiting, needed)
 
     @property
     def waiting(self) -> int:
@@ -262,32 +263,30 @@ class Desk:
     def check_place(self) -> None:
         """Refuse a caller in another process or thread."""
         if not self._home.is_here:
-            raise self._elsewhere()
-
-    def _elsewhere(self) -> RuntimeError:
-        name = self.crew.options.name
-        if self._home.is_fork:
-            return RuntimeError(
-                f"the hub {name!r} belongs to process {self._home.process}; this is a fork of it. Open a hub here"
-            )
-        return RuntimeError(
-            f"the hub {name!r} belongs to the event loop of another thread. From a thread that AnyIO started, use "
-            f"anyio.from_thread.run(hub.request, x)"
-        )
+            raise self._home.elsewhere(self.crew.options.name)
 
     def check(self, needed: str, method: str) -> None:
         """Refuse what cannot be asked, or cannot be asked here, or now."""
         if not self._home.is_here:
-            raise self._elsewhere()
+            raise self._home.elsewhere(self.crew.options.name)
         crew = self.crew
         if crew.closed is not None:
             raise crew.refusal()
-        if self._is_bounded and not self.has_room:
-            raise HubOverloaded(crew.options.name, self.waiting)
         # Until a worker was ready nobody knows; what comes is refused by the worker.
         methods = crew.repertoire.methods
         if methods is not None and (kind := methods.get(method or "__call__")) != needed:
             self._refuse_method(needed, method, kind)
+        if self._is_bounded and not self.has_room:
+            raise self.turn_away(method or "__call__", self.waiting)
+
+    def turn_away(self, method: str, pending: int, needed: float | None = None) -> HubOverloaded:
+        """There is no room for somebody, or no time left: this is written down, and what he is told."""
+        self._turn_away(method, pending, needed)
+        return HubOverloaded(self.crew.options.name, pending, needed=needed)
+
+    def _turn_away(self, method: str, pending: int, needed: float | None) -> None:
+        self.crew.dispatcher.turn_away(method, pending, needed)
+        self.crew.carry_out([])
 
     def _refuse_method(self, needed: str, name: str, kind: str | None) -> NoReturn:
         if kind is None and not name:

@@ -122,7 +122,7 @@ class LeaseDesk(Desk):
                 f"workers=2 or more"
             )
         if not crew.dispatcher.has_room_for_lease(crew.options.max_pending):
-            raise HubOverloaded(crew.options.name, self._all_waiting)
+            raise self.turn_away("", self._all_waiting)
 
     # ---- where it differs from the hub's
 

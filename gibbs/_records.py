@@ -176,6 +176,7 @@ class HubStatistics:
         cancelled: requests whose caller was cancelled.
         crashed: requests that ended with WorkerCrashed, or with LeaseBroken.
         expired: requests that no worker took within their `max_wait`.
+        turned_away: requests that were never accepted, since as many waited as `max_pending` allows or their callers had too little time left.
         retried: how often a request was sent again after its worker had died.
         leases: how many leases are held; those who wait for one are among the queued.
         refused: accepted requests that ended with HubClosed.
@@ -194,6 +195,7 @@ class HubStatistics:
     cancelled: int = 0
     crashed: int = 0
     expired: int = 0
+    turned_away: int = 0
     retried: int = 0
     leases: int = 0
     refused: int = 0

@@ -46,6 +46,7 @@ __all__ = [
     "RequestEvent",
     "RequestReturned",
     "RequestSent",
+    "RequestTurnedAway",
     "SeatChanged",
     "SeatLeased",
     "StartFailed",
@@ -94,6 +95,21 @@ class RequestAccepted(RequestEvent):
     """
 
     method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTurnedAway(Event):
+    """Somebody asks, and gets HubOverloaded at once. It was not accepted, and has no number.
+
+    Attributes:
+        method: as in `RequestAccepted`.
+        pending: how many requests wait.
+        needed: seconds that calls take, of a hub that sheds, if that is more than the caller has left; None: as many wait as `max_pending` allows.
+    """
+
+    method: str
+    pending: int
+    needed: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,7 @@ class Placement:
         self._roster = Roster()
         self._deadlines = Deadlines()
         self.leases = Leases(self.quota)
+        self.turned_away = 0  # who asked and was not accepted, for want of room or of time
         self.retried = 0  # tickets that were sent again after a worker died that may have begun them
 
     # ---- what waits, and whether one more may

@@ -25,6 +25,14 @@ class Accepted(NamedTuple):
     ticket: Ticket
 
 
+class TurnedAway(NamedTuple):
+    """Somebody asked for this method while so many waited, and has no ticket: there was no room, or less time than is needed."""
+
+    method: str
+    pending: int
+    needed: float | None
+
+
 class Sent(NamedTuple):
     """That seat's worker has it."""
 
@@ -62,7 +70,7 @@ class Leased(NamedTuple):
     held: bool
 
 
-Transition: TypeAlias = Accepted | Sent | Returned | Ended | Moved | Leased
+Transition: TypeAlias = Accepted | TurnedAway | Sent | Returned | Ended | Moved | Leased
 
 
 class WatchedDispatcher(Dispatcher):
@@ -98,6 +106,10 @@ class WatchedDispatcher(Dispatcher):
     def _accept_all(self, tickets: Sequence[Ticket]) -> None:
         super()._accept_all(tickets)
         self.happened += map(Accepted, tickets)
+
+    def turn_away(self, method: str, pending: int, needed: float | None) -> None:
+        super().turn_away(method, pending, needed)
+        self.happened.append(TurnedAway(method, pending, needed))
 
     def _send(self, tickets: list[Ticket], seat: Seat, *, together: bool = False) -> Send:
         self.happened += [Sent(ticket, seat) for ticket in tickets]

@@ -34,6 +34,17 @@ class Home:
         """Whether this is another process."""
         return not self._mark[0]
 
+    def elsewhere(self, name: str) -> RuntimeError:
+        """What is told to who asks the hub of that name somewhere else."""
+        if self.is_fork:
+            return RuntimeError(
+                f"the hub {name!r} belongs to process {self.process}; this is a fork of it. Open a hub here"
+            )
+        return RuntimeError(
+            f"the hub {name!r} belongs to the event loop of another thread. From a thread that AnyIO started, use "
+            f"anyio.from_thread.run(hub.request, x)"
+        )
+
 
 def _wiped_mark() -> mmap.mmap | None:
     """A page of memory, 1 here and 0 in a fork; None where there is no such thing."""

@@ -27,6 +27,7 @@ def statistics_of(crew: Crew) -> HubStatistics:
         cancelled=tally.cancelled,
         crashed=tally.lost,
         expired=tally.expired,
+        turned_away=dispatcher.turned_away,
         retried=dispatcher.retried,
         leases=len(dispatcher.leases.held),
         refused=tally.refused,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import events
 from .._core.ticket import Answer, Lost, TicketState
-from .._core.watched import Accepted, Ended, Leased, Moved, Returned, Sent
+from .._core.watched import Accepted, Ended, Leased, Moved, Returned, Sent, TurnedAway
 from .._core.watched import WatchedDispatcher as WatchedDispatcher
 from .._wire.failure import failure_name
 from .death import crash_of
@@ -157,6 +157,8 @@ class Observers:
                 return events.RequestAccepted(
                     hub=hub, at=at, number=ticket.number, propagated=ticket.propagated, method=ticket.method
                 )
+            case TurnedAway(method, pending, needed):
+                return events.RequestTurnedAway(hub=hub, at=at, method=method, pending=pending, needed=needed)
             case Sent(ticket, seat):
                 self._sent[ticket.number] = at, seat.index, seat.incarnation
                 return events.RequestSent(

@@ -80,6 +80,7 @@ class Metrics:
         self._durations = histogram("request_duration_seconds", "From then on, of those that were sent.", "method")
         self._queued = gauge("requests_queued", "Requests that no worker has.")
         self._running = gauge("requests_running", "Requests that a worker has, also behind another.")
+        self._turned_away = counter("requests_turned_away", "Requests that were never accepted.", "method")
         self._returned = counter("requests_returned", "How often one waited again that a worker had.")
         self._workers = gauge("workers", "Workers, by the state of their seat.", "state")
         self._leases = gauge("leases", "Workers that are held for a lease.")
@@ -103,6 +104,10 @@ class Metrics:
                 if (hub, method) not in self._expected:
                     self._expect(hub, method)
                 self._queued.labels(hub).inc()
+            case events.RequestTurnedAway(method=method):
+                if (hub, method) not in self._expected:
+                    self._expect(hub, method)
+                self._turned_away.labels(hub, method).inc()
             case events.RequestSent():
                 self._queued.labels(hub).dec()
                 self._running.labels(hub).inc()
@@ -150,6 +155,7 @@ class Metrics:
         self._expected.add((hub, method))
         for outcome in get_args(events.Outcome):
             self._requests.labels(hub, method, outcome)
+        self._turned_away.labels(hub, method)
         self._slow_calls.labels(hub, method)
 
     def _expect_changes(self, hub: str) -> None:

@@ -45,6 +45,7 @@ class Folded:
         self._gone = gone.Gone()
         self._folds: dict[type[events.Event], Callable[[Any], None]] = {
             events.RequestAccepted: self._accepted,
+            events.RequestTurnedAway: self._turned_away,
             events.RequestSent: self._sent,
             events.RequestReturned: self._back,
             events.RequestEnded: self._request_ended,
@@ -82,6 +83,10 @@ class Folded:
         self._waiting[event.number] = event.at, event.method
         self._counts["accepted"] += 1
         spell.queued = max(spell.queued, self._queued)
+
+    def _turned_away(self, event: events.RequestTurnedAway) -> None:
+        self._ring.at(event.at, self._queued).turned_away += 1
+        self._counts["turned away"] += 1
 
     def _sent(self, event: events.RequestSent) -> None:
         number, seat = event.number, self._seats[event.seat]

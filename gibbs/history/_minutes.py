@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH = 5.0  # seconds of a spell
 SPELLS = 120  # ten minutes
-_RECENT = 12  # of them are "the last minute"
+RECENT = 12  # of them are "the last minute"
 _METHODS = 30  # are told apart
 _OTHERS = "…"
 _ERRORS, _LONGEST = 5, 100  # kinds in a spell are told apart, of so many characters
@@ -84,12 +84,12 @@ class _Tally:
 class Spell:
     """Some seconds. Invariant: what is in `drawn` is so, and was drawn when no more could come."""
 
-    __slots__ = ("died", "drawn", "index", "methods", "queued", "replaced", "unstarted")
+    __slots__ = ("died", "drawn", "index", "methods", "queued", "replaced", "turned_away", "unstarted")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.methods: dict[str, _Tally] = {}
-        self.queued = self.died = self.replaced = self.unstarted = 0
+        self.queued = self.died = self.replaced = self.unstarted = self.turned_away = 0
         self.drawn: tuple[dict[Any, int], Quantiles, Quantiles] | None = None
 
     def draw(self) -> tuple[dict[Any, int], Quantiles, Quantiles]:
@@ -121,7 +121,7 @@ class Ring:
 
     def _turn_to(self, index: int, queued: int) -> None:
         for one in range(max(self._now.index + 1, index - SPELLS), index + 1):
-            for method, tally in self._spells[-_RECENT].methods.items():
+            for method, tally in self._spells[-RECENT].methods.items():
                 before = self._before.setdefault(method, _Tally())
                 _add(before.waited, tally.waited)
                 _add(before.took, tally.took)
@@ -169,7 +169,7 @@ class Ring:
 
     @property
     def _recent(self) -> list[Spell]:
-        return list(self._spells)[-_RECENT:]
+        return list(self._spells)[-RECENT:]
 
     def _lately(self, method: str) -> _Tally:
         return _Tally().add(spell.methods[method] for spell in self._recent if method in spell.methods)
@@ -211,4 +211,5 @@ class Ring:
             died=tuple(spell.died for spell in self._spells),
             replaced=tuple(spell.replaced for spell in self._spells),
             unstarted=tuple(spell.unstarted for spell in self._spells),
+            turned_away=tuple(spell.turned_away for spell in self._spells),
         )

@@ -119,6 +119,7 @@ class Minutes:
         died: workers that died.
         replaced: workers that went by plan, or for a cancelled call.
         unstarted: workers that did not become ready.
+        turned_away: requests that were never accepted, for want of room or of time.
     """
 
     width: float
@@ -132,6 +133,7 @@ class Minutes:
     died: tuple[int, ...]
     replaced: tuple[int, ...]
     unstarted: tuple[int, ...]
+    turned_away: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,7 @@ class Remark:
 
     Attributes:
         level: "bad": somebody should look; "odd": worth knowing.
-        about: "hub", "starts", "poison", "deaths", "overdue", "full", "memory", "recycled" or "cancelled".
+        about: "hub", "starts", "poison", "deaths", "overdue", "full", "turned away", "memory", "recycled" or "cancelled".
         text: the sentence.
     """
 
@@ -198,7 +200,7 @@ class HubStatus:
         queued: requests that no worker has.
         oldest_wait: seconds that the one which was asked first of them has waited; 0.0 for an empty queue.
         running: requests that a worker has, those sent ahead among them.
-        counts: since the hub was there: requests "accepted", "returned" and by outcome; workers "died",
+        counts: since the hub was there: requests "turned away", "accepted", "returned" and by outcome; workers "died",
             "recycled", "dismissed", "unstarted", "kept" and "killed" for a cancelled call; "reloads", and "reloads undone".
         methods: those that were asked for.
         minutes: the last ones.

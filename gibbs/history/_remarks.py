@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ._gone import DEATHS, REPLACED
-from ._minutes import ENOUGH
+from ._minutes import ENOUGH, RECENT
 from ._records import Remark
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ def _on_requests(status: HubStatus) -> Iterator[Remark]:
         wait = "1 request waits" if status.queued == 1 else f"{status.queued} requests wait, the first"
         text = f"{many} busy, and {wait} for {seconds_in_words(status.oldest_wait)}. {_why_busy(status, busy)}"
         yield Remark(level="bad", about="full", text=text)
+    if lately := sum(status.minutes.turned_away[-RECENT:]):
+        were = "1 request was" if lately == 1 else f"{lately} requests were"
+        text = f"{were} turned away in the last minute: as many wait as max_pending allows, or too little time was left for a call."
+        yield Remark(level="bad", about="turned away", text=text)
 
 
 def _why_busy(status: HubStatus, busy: list[SeatStatus]) -> str:

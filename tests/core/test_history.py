@@ -302,6 +302,18 @@ def test_too_little_for_too_many_is_told_apart_from_it(hub):
     assert "more is asked than the workers can do" in hub.remarks("full")[0]
 
 
+def test_who_is_turned_away_is_counted_and_told_for_a_minute(hub):
+    assert hub.remarks("turned away") == []
+    for _ in range(3):
+        hub.say(events.RequestTurnedAway, method="embed", pending=100, needed=None)
+    hub.now += 50
+    assert "3 requests were turned away in the last minute" in hub.remarks("turned away")[0]
+    hub.now += 20
+    status = hub.status
+    assert hub.remarks("turned away") == []
+    assert (sum(status.minutes.turned_away), status.counts["turned away"], status.queued) == (3, 3, 0)
+
+
 def test_what_becomes_of_the_hub_is_told_first(hub):
     error = gibbs.WorkerStartFailed("m", 0, "model", detail="no weights")
     hub.moves(0, "serving", "dying", "vacant", "starting")

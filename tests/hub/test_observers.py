@@ -36,6 +36,9 @@ class Model:
     def hangs(self):
         return anyio.sleep_forever()  # which the scripted worker awaits
 
+    def takes(self, many):
+        yield from range(many)
+
 
 def open_hub(*observers, launcher=None, workers=1, **options):
     launcher = ScriptedLauncher() if launcher is None else launcher
@@ -209,6 +212,38 @@ async def test_who_asks_for_a_lease_has_it_as_an_outcome():
     assert [words[-1] for words in of_requests(seen).values()] == ["leased", "done"]
     held, free = [event for event in seen if isinstance(event, events.SeatLeased)]
     assert (held.held, free.held, held.incarnation, held.seat) == (True, False, 1, free.seat)
+
+
+async def test_who_is_turned_away_is_told_and_counted_and_was_never_accepted(ask):
+    seen = []
+    async with open_hub(seen.append, workers=2, max_pending=1) as hub, anyio.create_task_group() as tg:
+        async with hub.lease() as lease:
+            for _ in range(2):
+                await ask(tg, hub.method(Model.hangs).request)
+                await ask(tg, lease.method(Model.hangs).request)
+            await until(lambda: hub.statistics().queued == 2)
+            with pytest.raises(gibbs.HubOverloaded):
+                await hub.request(1)
+            with pytest.raises(gibbs.HubOverloaded):
+                await lease.request(1)
+            with pytest.raises(gibbs.HubOverloaded):
+                async with hub.method(Model.takes).stream(1):
+                    pytest.fail("it was entered")
+            with pytest.raises(gibbs.HubOverloaded):
+                async with hub.lease():
+                    pytest.fail("it was entered")
+            with pytest.raises(AttributeError):
+                await hub.method("nonsense").request(1)
+            assert hub.statistics().turned_away == 4
+        tg.cancel_scope.cancel()
+    turned_away = [event for event in seen if isinstance(event, events.RequestTurnedAway)]
+    assert [(event.method, event.pending, event.needed) for event in turned_away] == [
+        ("__call__", 1, None),
+        ("__call__", 1, None),
+        ("takes", 1, None),
+        ("", 1, None),
+    ]
+    assert len(of_requests(seen)) == 5
 
 
 async def test_every_request_that_is_accepted_ends_once_whatever_its_worker_does():

@@ -7,6 +7,7 @@ import pytest
 from trio.testing import MockClock
 
 import gibbs
+from gibbs import events
 from gibbs.testing import ScriptedLauncher
 
 
@@ -60,13 +61,17 @@ async def test_a_priority_goes_before_a_deadline():
 
 
 async def test_a_request_whose_time_cannot_be_enough_is_refused_at_once():
-    async with open_hub(ScriptedLauncher(takes_ten_seconds), shed=True) as hub:
+    seen = []
+    async with open_hub(ScriptedLauncher(takes_ten_seconds), shed=True, observers=[seen.append]) as hub:
         assert await hub.request(1) == 1, "nothing is known yet, so nothing is refused"
         before = anyio.current_time()
         with anyio.fail_after(5), pytest.raises(gibbs.HubOverloaded, match="a call takes 10 seconds") as caught:
             await hub.request(2)
         assert anyio.current_time() == before
         assert (caught.value.needed, caught.value.max_wait) == (10.0, None)
+        [told] = [event for event in seen if isinstance(event, events.RequestTurnedAway)]
+        assert (told.method, told.pending, told.needed) == ("__call__", 0, 10.0)
+        assert hub.statistics().turned_away == 1
         with anyio.fail_after(11):
             assert await hub.request(3) == 3
 

@@ -140,6 +140,11 @@ def test_more_than_can_be_done_is_calls_that_take_what_they_always_took():
     [text] = hub.remarks("full")
     assert "All 2 workers are busy" in text
     assert "more is asked than the workers can do" in text
+    watched, told = Watched(), events.RequestTurnedAway(hub="m", at=hub.now, method="embed", pending=1, needed=None)
+    for observer in (hub.history, watched.metrics):
+        observer(told)
+    assert "1 request was turned away in the last minute" in hub.remarks("turned away")[0]
+    assert watched("requests_turned_away_total", method="embed") == 1
 
 
 @tries("A lease is held for ever")

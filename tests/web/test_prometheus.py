@@ -133,6 +133,18 @@ async def test_one_that_was_never_sent_has_waited_and_not_lasted(observed):
     assert observed("cleanups_total", kept="false") == 0
 
 
+async def test_who_is_turned_away_is_counted_by_method(observed):
+    async with observed.open_hub(max_pending=0) as hub, anyio.create_task_group() as tg:
+        tg.start_soon(hub.method(Model.hangs).request)
+        await until(lambda: observed("requests_running") == 1)
+        with pytest.raises(gibbs.HubOverloaded):
+            await hub.request(1)
+        tg.cancel_scope.cancel()
+    assert observed("requests_turned_away_total", method="__call__") == 1
+    assert observed("requests_turned_away_total", method="hangs") == 0
+    assert observed("requests_total", method="__call__", outcome="expired") == 0, "it was never accepted"
+
+
 async def test_workers_are_counted_by_state_and_deaths_by_cause(observed):
     async def dies(worker):
         await worker.start()
