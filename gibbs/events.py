@@ -292,7 +292,7 @@ class StartFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanedUp(Event):
-    """The worker of a cancelled call is free of it.
+    """The worker of a cancelled call is free of it: that was interrupted, or has run out.
 
     Attributes:
         seat, incarnation: which one.

@@ -237,7 +237,12 @@ class Dispatcher(Placement):
                     tally.failed += 1
                 else:
                     tally.done += 1
+            elif seat.state is not _INTERRUPTING:
+                self._ran_out(seat, ticket)
         return self._changed(seat)
+
+    def _ran_out(self, seat: Seat, ticket: Ticket) -> None:
+        """A call that its caller had left came to its end by itself; for who writes it down."""
 
     def skipped(self, seat: Seat, link_id: int) -> list[Order]:
         """The worker did not run, or did not finish, a request that was recalled or abandoned.

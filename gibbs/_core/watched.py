@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .dispatch import Dispatcher
 from .lease import LeaseState
+from .ticket import TicketState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,6 +54,13 @@ class Ended(NamedTuple):
     outcome: object
 
 
+class RanOut(NamedTuple):
+    """A call whose caller was cancelled came to its end: its seat, whose incarnation that is, is free of it."""
+
+    ticket: Ticket
+    seat: Seat
+
+
 class Moved(NamedTuple):
     """A seat is in another state; its incarnation is that of the worker which it has, or had."""
 
@@ -70,7 +78,7 @@ class Leased(NamedTuple):
     held: bool
 
 
-Transition: TypeAlias = Accepted | TurnedAway | Sent | Returned | Ended | Moved | Leased
+Transition: TypeAlias = Accepted | TurnedAway | Sent | Returned | Ended | RanOut | Moved | Leased
 
 
 class WatchedDispatcher(Dispatcher):
@@ -118,6 +126,10 @@ class WatchedDispatcher(Dispatcher):
     def _requeue(self, ticket: Ticket) -> None:
         self.happened.append(Returned(ticket))
         super()._requeue(ticket)
+
+    def _ran_out(self, seat: Seat, ticket: Ticket) -> None:
+        if ticket.state is TicketState.CANCELLED:
+            self.happened.append(RanOut(ticket, seat))
 
     def _end(self, ticket: Ticket, move: TicketMove, outcome: object = None) -> None:
         super()._end(ticket, move, outcome)

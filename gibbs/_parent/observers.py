@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import events
 from .._core.ticket import Answer, Lost, TicketState
-from .._core.watched import Accepted, Ended, Leased, Moved, Returned, Sent, TurnedAway
+from .._core.watched import Accepted, Ended, Leased, Moved, RanOut, Returned, Sent, TurnedAway
 from .._core.watched import WatchedDispatcher as WatchedDispatcher
 from .._wire.failure import failure_name
 from .death import crash_of
@@ -193,6 +193,10 @@ class Observers:
                     took=max(0.0, at - since),
                     error=self._error(outcome),
                     crash=crash_of(outcome) if isinstance(outcome, Lost) else None,
+                )
+            case RanOut(ticket, seat):
+                return events.CleanedUp(
+                    hub=hub, at=at, seat=seat.index, incarnation=seat.incarnation, number=ticket.number, kept=True
                 )
             case Leased(seat, incarnation, held):
                 return events.SeatLeased(hub=hub, at=at, seat=seat.index, incarnation=incarnation, held=held)

@@ -159,6 +159,9 @@ class Folded:
 
     def _cleaned_up(self, event: events.CleanedUp) -> None:
         self._counts["kept" if event.kept else "killed"] += 1
+        seat = self._seats[event.seat]
+        if seat.left is not None and seat.left.number == event.number:
+            seat.left = None
 
     def _slow(self, event: events.CallIsSlow) -> None:
         seat = self._seats[event.seat]

@@ -15,6 +15,7 @@ import pytest
 import gibbs
 from gibbs import events
 from gibbs._core.dispatch import Dispatcher
+from gibbs.history import History
 from gibbs.testing import ScriptedLauncher, serve
 from tests.clocks import jumping_loops
 from tests.hub.swept import until
@@ -102,6 +103,25 @@ async def test_one_that_is_cancelled_says_so_and_what_became_of_its_worker(ask):
     [sent] = [event.at for event in seen if isinstance(event, events.RequestSent) and event.number == 2]
     assert sent >= ended[0].at, "it waited until the worker was free"
     assert ended[1].waited >= sent - accepted
+
+
+async def test_one_whose_call_runs_out_says_when_its_worker_is_free(ask, by_hand, begin):
+    seen, history = [], History()
+    launcher = ScriptedLauncher(by_hand)
+    async with open_hub(seen.append, history, launcher=launcher) as hub, anyio.create_task_group() as tg:
+        first = await ask(tg, hub.using(on_cancel="finish").request, 1)
+        call = await begin(launcher.worker())
+        first.cancel()
+        await until(lambda: hub.statistics().cancelled == 1)
+        [seat] = history.of("m", anyio.current_time()).seats
+        assert (seat.call.number, seat.call.left) == (1, True)
+        assert not [event for event in seen if isinstance(event, events.CleanedUp)]
+        await launcher.worker().answer(call.link_id, 1)
+        await until(lambda: isinstance(seen[-1], events.CleanedUp))
+        assert (seen[-1].number, seen[-1].seat, seen[-1].incarnation, seen[-1].kept) == (1, 0, 1, True)
+        [seat] = history.of("m", anyio.current_time()).seats
+        assert seat.call is None
+        assert hub.statistics().interrupted == 0, "it was not"
 
 
 async def test_a_worker_that_dies_is_told_with_its_cause_and_what_it_cost(ask, by_hand, begin):
