@@ -7,7 +7,7 @@ request that was told to be accepted is told to have ended, once.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import events
 from .._core.ticket import Answer, Lost, TicketState
@@ -68,25 +68,32 @@ class Observers:
 
     def changed(self, state: events.HubState, error: BaseException | None = None) -> None:
         """The hub is open, or takes no more requests."""
-        self._say(events.HubChanged, state=state, error=error)
+        hub, at = self._hub_and_time()
+        self._tell(events.HubChanged(hub=hub, at=at, state=state, error=error))
 
     def resized(self, before: int, after: int) -> None:
         """So many workers are to serve from now on."""
-        self._say(events.HubResized, before=before, after=after)
+        hub, at = self._hub_and_time()
+        self._tell(events.HubResized(hub=hub, at=at, before=before, after=after))
 
     def reloaded(self, error: WorkerStartFailed | HubClosed | None) -> None:
         """A reload is over."""
-        self._say(events.HubReloaded, error=error)
+        hub, at = self._hub_and_time()
+        self._tell(events.HubReloaded(hub=hub, at=at, error=error))
 
     def ready(self, seat: Seat, origin: Origin, took: float) -> None:
         """The seat's worker has built its model."""
-        self._say(
-            events.WorkerReady,
-            seat=seat.index,
-            incarnation=seat.incarnation,
-            pid=origin.pid,
-            host=origin.host,
-            took=took,
+        hub, at = self._hub_and_time()
+        self._tell(
+            events.WorkerReady(
+                hub=hub,
+                at=at,
+                seat=seat.index,
+                incarnation=seat.incarnation,
+                pid=origin.pid,
+                host=origin.host,
+                took=took,
+            )
         )
 
     def ended(self, crash: WorkerCrashed, worker: Worker, *, closing: bool, recycled: str) -> None:
@@ -94,46 +101,61 @@ class Observers:
         reason: events.EndReason = "died" if not closing else "recycled" if recycled else "dismissed"
         if worker.lost_to_a_cancel:
             reason = "cancelled"
-        self._say(
-            events.WorkerEnded,
-            seat=crash.seat,
-            incarnation=crash.incarnation,
-            pid=crash.pid,
-            host=crash.host,
-            ending=worker.ending,
-            reason=reason,
-            probable_cause={"died": crash.probable_cause, "recycled": recycled}.get(reason, ""),
+        hub, at = self._hub_and_time()
+        self._tell(
+            events.WorkerEnded(
+                hub=hub,
+                at=at,
+                seat=crash.seat,
+                incarnation=crash.incarnation,
+                pid=crash.pid,
+                host=crash.host,
+                ending=worker.ending,
+                reason=reason,
+                probable_cause={"died": crash.probable_cause, "recycled": recycled}.get(reason, ""),
+            )
         )
 
     def start_failed(self, seat: Seat, error: WorkerStartFailed) -> None:
         """A worker did not become ready."""
-        self._say(events.StartFailed, seat=seat.index, incarnation=seat.incarnation, error=error)
+        hub, at = self._hub_and_time()
+        self._tell(events.StartFailed(hub=hub, at=at, seat=seat.index, incarnation=seat.incarnation, error=error))
 
     def measured(self, seat: Seat, rss: int) -> None:
         """The seat's worker takes so much memory."""
-        self._say(events.WorkerMeasured, seat=seat.index, incarnation=seat.incarnation, rss=rss)
+        hub, at = self._hub_and_time()
+        self._tell(events.WorkerMeasured(hub=hub, at=at, seat=seat.index, incarnation=seat.incarnation, rss=rss))
 
     def call_is_slow(self, seat: Seat, ticket: Ticket, took: float, stack: WorkerStack) -> None:
         """A call has run for longer than somebody wished."""
-        self._say(
-            events.CallIsSlow,
-            seat=seat.index,
-            incarnation=seat.incarnation,
-            number=ticket.number,
-            propagated=ticket.propagated,
-            method=ticket.method,
-            took=took,
-            stack=stack,
+        hub, at = self._hub_and_time()
+        self._tell(
+            events.CallIsSlow(
+                hub=hub,
+                at=at,
+                seat=seat.index,
+                incarnation=seat.incarnation,
+                number=ticket.number,
+                propagated=ticket.propagated,
+                method=ticket.method,
+                took=took,
+                stack=stack,
+            )
         )
 
     def cleaned_up(self, seat: Seat, ticket: Ticket, *, kept: bool) -> None:
         """A worker is free of a cancelled call, or had to be ended for it."""
-        self._say(events.CleanedUp, seat=seat.index, incarnation=seat.incarnation, number=ticket.number, kept=kept)
+        hub, at = self._hub_and_time()
+        self._tell(
+            events.CleanedUp(
+                hub=hub, at=at, seat=seat.index, incarnation=seat.incarnation, number=ticket.number, kept=kept
+            )
+        )
 
-    def _say(self, kind: Callable[..., events.Event], **facts: Any) -> None:
-        """Behind what has happened until now."""
+    def _hub_and_time(self) -> tuple[str, float]:
+        """The hub and the time, behind all that has happened until now."""
         self.tell()
-        self._tell(kind(hub=self._hub, at=self._now(), **facts))
+        return self._hub, self._now()
 
     # ---- what it does
 
