@@ -24,6 +24,7 @@ from ._records import (
     Remark,
     RunningCall,
     SeatStatus,
+    SlowCall,
     as_data,
 )
 from ._remarks import called as called
@@ -39,5 +40,6 @@ __all__ = [
     "Remark",
     "RunningCall",
     "SeatStatus",
+    "SlowCall",
     "as_data",
 ]

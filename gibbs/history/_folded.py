@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from .. import events
 from . import _gone as gone
 from ._minutes import Ring
-from ._records import HubStatus
+from ._records import HubStatus, SlowCall
 from ._remarks import remarks_on
-from ._seat import Call, Seat
+from ._seat import NOWHERE, Call, Seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,7 @@ class Folded:
         self._returned: dict[int, tuple[float, str]] = {}  # the same of those that some worker had had
         self._running: dict[int, tuple[float, str, int]] = {}  # and at which seat
         self._counts: Counter[str] = Counter()
+        self._last_slow: tuple[int, str, str, float] | None = None  # its number, method, where it was, and when
         self._ring = Ring()
         self._gone = gone.Gone()
         self._folds: dict[type[events.Event], Callable[[Any], None]] = {
@@ -164,10 +165,12 @@ class Folded:
             seat.left = None
 
     def _slow(self, event: events.CallIsSlow) -> None:
-        seat = self._seats[event.seat]
-        call = seat.call
+        self._ring.at(event.at, self._queued).slow += 1
+        where = event.stack.place or NOWHERE
+        self._last_slow = event.number, event.method, where, event.at
+        call = self._seats[event.seat].call
         if call is not None and call.number == event.number:
-            call.where = event.stack.place or "it does not say where it is"
+            call.where = where
             call.stack = gone.cut(str(event.stack))
 
     def _worker_ended(self, event: events.WorkerEnded) -> None:
@@ -224,7 +227,14 @@ class Folded:
             counts=dict(self._counts),
             methods=self._ring.methods(),
             minutes=self._ring.minutes(now),
+            last_slow=self._slow_call(now),
             ended=self._gone.workers(now),
             remarks=(),
         )
         return replace(status, remarks=remarks_on(status))
+
+    def _slow_call(self, now: float) -> SlowCall | None:
+        if self._last_slow is None:
+            return None
+        number, method, where, at = self._last_slow
+        return SlowCall(number=number, method=method, where=where, ago=max(0.0, now - at))

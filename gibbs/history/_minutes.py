@@ -84,12 +84,12 @@ class _Tally:
 class Spell:
     """Some seconds. Invariant: what is in `drawn` is so, and was drawn when no more could come."""
 
-    __slots__ = ("died", "drawn", "index", "methods", "queued", "replaced", "turned_away", "unstarted")
+    __slots__ = ("died", "drawn", "index", "methods", "queued", "replaced", "slow", "turned_away", "unstarted")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.methods: dict[str, _Tally] = {}
-        self.queued = self.died = self.replaced = self.unstarted = self.turned_away = 0
+        self.queued = self.died = self.replaced = self.unstarted = self.turned_away = self.slow = 0
         self.drawn: tuple[dict[Any, int], Quantiles, Quantiles] | None = None
 
     def draw(self) -> tuple[dict[Any, int], Quantiles, Quantiles]:
@@ -212,4 +212,5 @@ class Ring:
             replaced=tuple(spell.replaced for spell in self._spells),
             unstarted=tuple(spell.unstarted for spell in self._spells),
             turned_away=tuple(spell.turned_away for spell in self._spells),
+            slow=tuple(spell.slow for spell in self._spells),
         )

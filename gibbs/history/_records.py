@@ -120,6 +120,7 @@ class Minutes:
         replaced: workers that went by plan, or for a cancelled call.
         unstarted: workers that did not become ready.
         turned_away: requests that were never accepted, for want of room or of time.
+        slow: calls that have come to run for longer than `open_hub(slow_call=)` says.
     """
 
     width: float
@@ -134,6 +135,7 @@ class Minutes:
     replaced: tuple[int, ...]
     unstarted: tuple[int, ...]
     turned_away: tuple[int, ...]
+    slow: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +175,29 @@ class EndedWorker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlowCall:
+    """A call that has run for longer than `open_hub(slow_call=)` says; it may be over.
+
+    Attributes:
+        number: the request's.
+        method: the model's.
+        where: the line that it was at, and where that was called from; or that it does not say.
+        ago: seconds since that was found.
+    """
+
+    number: int
+    method: str
+    where: str
+    ago: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
     """What stands out, in a sentence.
 
     Attributes:
         level: "bad": somebody should look; "odd": worth knowing.
-        about: "hub", "starts", "poison", "deaths", "overdue", "full", "turned away", "memory", "recycled" or "cancelled".
+        about: "hub", "starts", "poison", "deaths", "overdue", "slow", "full", "turned away", "memory", "recycled" or "cancelled".
         text: the sentence.
     """
 
@@ -204,6 +223,7 @@ class HubStatus:
             "recycled", "dismissed", "unstarted", "kept" and "killed" for a cancelled call; "reloads", and "reloads undone".
         methods: those that were asked for.
         minutes: the last ones.
+        last_slow: the last that ran for longer than `open_hub(slow_call=)` says; None: there was none.
         ended: workers that are gone, the last first: as many as are kept.
         remarks: what stands out, the worst first.
     """
@@ -219,6 +239,7 @@ class HubStatus:
     counts: Mapping[str, int]
     methods: tuple[MethodStatus, ...]
     minutes: Minutes
+    last_slow: SlowCall | None
     ended: tuple[EndedWorker, ...]
     remarks: tuple[Remark, ...]
 
@@ -232,5 +253,7 @@ def as_data(record: Any) -> Any:
     return record
 
 
-for _public in (*(Quantiles, RunningCall, SeatStatus, MethodStatus, Minutes, EndedWorker, Remark, HubStatus, as_data),):
+for _public in (
+    *(Quantiles, RunningCall, SeatStatus, SlowCall, MethodStatus, Minutes, EndedWorker, Remark, HubStatus, as_data),
+):
     _public.__module__ = "gibbs.history"

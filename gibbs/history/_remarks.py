@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ._gone import DEATHS, REPLACED
 from ._minutes import ENOUGH, RECENT
 from ._records import Remark
+from ._seat import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +67,7 @@ def _on_requests(status: HubStatus) -> Iterator[Remark]:
         yield Remark(level="bad", about="overdue", text=_overdue(status, seat))
     if len(overdue) > _NAMED:
         yield Remark(level="bad", about="overdue", text=f"So are {len(overdue) - _NAMED} more workers.")
+    yield from _slow(status, overdue)
     if serving and len(busy) == len(serving) and status.oldest_wait > _LONG:
         many = "The only worker is" if len(busy) == 1 else f"All {len(busy)} workers are"
         wait = "1 request waits" if status.queued == 1 else f"{status.queued} requests wait, the first"
@@ -115,7 +117,27 @@ def _overdue(status: HubStatus, seat: SeatStatus) -> str:
     usual = about and (about.usually_took if about.usually_took.count >= ENOUGH else about.took)
     if usual and usual.p99 is not None:
         text += f"; 99 of 100 such calls take {seconds_in_words(usual.p99)} at most"
-    return f"{text}. It is at {call.where}" if call.where else f"{text}."
+    if not call.where:
+        return f"{text}."
+    return f"{text}; {NOWHERE}." if call.where == NOWHERE else f"{text}. It is at {call.where}"
+
+
+def _is_told(seat: SeatStatus) -> bool:
+    """Whether its call is one of those that were found to be slow lately, and runs on."""
+    return seat.call is not None and bool(seat.call.where) and seat.call.seconds < _A_WHILE
+
+
+def _slow(status: HubStatus, overdue: list[SeatStatus]) -> Iterator[Remark]:
+    """Those that are over: a hang that comes and goes is not seen else by who looks in between."""
+    many = sum(status.minutes.slow) - sum(_is_told(seat) for seat in overdue)
+    last = status.last_slow
+    if many <= 0 or last is None:
+        return
+    were = "1 call that is over" if many == 1 else f"{many} calls that are over"
+    text = f"{were} ran for longer than slow_call says, in the last 10 minutes. The last found, {seconds_in_words(last.ago)} ago, was in {called(last.method)}"
+    yield Remark(
+        level="odd", about="slow", text=f"{text}; {NOWHERE}." if last.where == NOWHERE else f"{text}, at {last.where}"
+    )
 
 
 def where_it_runs(worker: SeatStatus | EndedWorker) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ..events import SeatState
     from ._records import Quantiles
 
+NOWHERE = "it does not say where it is"
+
 _PATIENCE = 30.0  # seconds that a call may take, where nothing is usual yet
 _FAR = 5.0  # else so many times what 99 of 100 take, and a second
 

@@ -12,17 +12,20 @@ import sys
 import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ._text import as_rich, as_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from http.client import HTTPResponse
     from typing import IO
+    from urllib.parse import SplitResult
 
 PATIENCE = 10.0  # seconds, for something to be said
 _AGAIN = 1.0  # seconds, until it is asked again
 _LONGEST = 64 << 20  # bytes of a line
+_MOVED = (301, 302, 303, 307, 308)
 
 
 class NoStatus(Exception):
@@ -87,15 +90,25 @@ def _of_page(where: str, headers: dict[str, str]) -> Iterator[dict[str, Any]]:
     url = urlsplit(where)
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=PATIENCE)
-    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     try:
-        connection.request("GET", target, headers={"Accept": "text/event-stream", **headers})
-        response = connection.getresponse()
+        response = _ask(connection, url, headers)
+        if (
+            response.status in _MOVED
+            and (there := urlsplit(urljoin(where, response.headers["Location"] or "")))[:2] == url[:2]
+        ):
+            response.read()  # a slash too many: to somebody else no headers are shown
+            response = _ask(connection, there, headers)
         if response.status != 200 or "text/event-stream" not in response.headers.get("Content-Type", ""):
             raise NoStatus(f"this is no status page, it says {response.status} {response.reason}")
         yield from _events(response)
     finally:
         connection.close()
+
+
+def _ask(connection: HTTPConnection, url: SplitResult, headers: dict[str, str]) -> HTTPResponse:
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    connection.request("GET", target, headers={"Accept": "text/event-stream", **headers})
+    return connection.getresponse()
 
 
 def _events(response: IO[bytes]) -> Iterator[dict[str, Any]]:

@@ -81,6 +81,8 @@ def _hub(hub: dict[str, Any]) -> Iterator[tuple[Style, str]]:
     for remark in history["remarks"]:
         style: Style = "bad" if remark["level"] == "bad" else "odd"
         yield style, f"  {'!' if style == 'bad' else '-'} {remark['text']}"
+    if not history["remarks"]:
+        yield "dim", "  Nothing stands out."
     yield from _in_numbers(history)
     seats = [["seat", "runs", "request", "for", "state", "memory", "ready for", "process"]]
     late: set[int] = set()

@@ -69,6 +69,29 @@ def test_one_that_was_told_to_be_slow_says_at_which_line_it_is(hub):
     assert (call.overdue, call.where) == (True, "model.py:12 in Model.embed")
     assert "line 12" in call.stack
     assert "model.py:12" in hub.remarks("overdue")[0]
+    assert hub.remarks("slow") == [], "it is not over"
+
+
+def test_a_hang_that_comes_and_goes_is_told_to_who_looks_in_between(hub):
+    frame = gibbs.Frame(file="model.py", line=12, function="Model.embed")
+    for threads in (((frame,),), ()):
+        number = hub.sends(hub.asks())
+        hub.now += 30
+        stack = gibbs.WorkerStack(seat=0, incarnation=1, pid=100, method="embed", seconds=30.0, threads=threads)
+        hub.say(events.CallIsSlow, number=number, method="embed", seat=0, incarnation=1, took=30.0, stack=stack)
+        hub.ends(number, "cancelled")
+        hub.moves(0, "serving", "interrupting", "serving")
+        hub.now += 12
+        [text] = hub.remarks("slow")
+        assert ("12 s ago, was in embed" in text, hub.remarks("overdue")) == (True, [])
+        if threads:
+            assert text.startswith("1 call that is over ran for longer")
+            assert text.endswith("at model.py:12 in Model.embed")
+            assert hub.status.last_slow.number == number
+    assert text.startswith("2 calls that are over ran for longer")
+    assert text.endswith("; it does not say where it is.")
+    hub.now += 600
+    assert hub.status.remarks == ()
 
 
 # --------------------------------------------------------------------------------------------------------- the last minutes

@@ -8,6 +8,9 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import anyio
 import anyio.to_thread
@@ -89,3 +92,44 @@ def test_nobody_there_is_said_in_a_line(where):
     assert done.returncode == 1
     assert done.stderr.startswith(f"{where}: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+class Page(BaseHTTPRequestHandler):
+    """A status page that is somewhere else than it was asked for."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self):
+        Page.asked.append((self.path, self.headers["X-Key"]))
+        moved = {"/status/": "/status?all", "/stranger": "http://localhost:9/status", "/round": "/round"}.get(self.path)
+        self.send_response(307 if moved else 200)
+        self.send_header(*(("Location", moved) if moved else ("Content-Type", "text/event-stream")))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if not moved:
+            empty = {"time": 0, "pid": 1, "host": "h", "hubs": []}
+            self.wfile.write(f"data: {json.dumps(empty)}\n\n".encode())
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "asked"),
+    [("/status", 0, 1), ("/status/", 0, 2), ("/stranger", 1, 1), ("/round", 1, 2)],
+)
+def test_a_page_with_a_slash_too_many_is_found_and_what_is_for_it_told_to_nobody_else(path, status, asked, capsys):
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        Page.asked.clear()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            where = f"http://127.0.0.1:{server.server_port}{path}"
+            assert top(where, once=True, as_json=True, headers=["X-Key: k"]) == status
+        finally:
+            server.shutdown()
+            thread.join()
+    said = capsys.readouterr()
+    assert ("no status page, it says 307" in said.err) == bool(status)
+    assert ('"hubs": []' in said.out) == (not status)
+    assert [key for _, key in Page.asked] == ["k"] * asked

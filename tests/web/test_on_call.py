@@ -102,12 +102,14 @@ def test_all_of_them_are_tried_and_in_the_table():
 
 @tries("A call hangs")
 async def test_a_call_that_hangs_is_told_with_its_line(watched):
-    async with watched.open_hub(slow_call=0.05) as hub, hub.method(Model.spins).track() as job:
-        async for _ in job.progress:
-            break
-        for x in range(3):
-            assert await hub.request(x) == x, "the others answer as ever"
-        await watched.says(hub, rf"has been in spins, request 1, for .* It is at {__file__}:\d+ in Model.spins")
+    async with watched.open_hub(slow_call=0.05) as hub:
+        async with hub.method(Model.spins).track() as job:
+            async for _ in job.progress:
+                break
+            for x in range(3):
+                assert await hub.request(x) == x, "the others answer as ever"
+            await watched.says(hub, rf"has been in spins, request 1, for .* It is at {__file__}:\d+ in Model.spins")
+        await watched.says(hub, rf"1 call that is over ran for longer .* in spins, at {__file__}:\d+ in Model.spins")
     assert watched("slow_calls_total", method="spins") == 1
 
 
@@ -119,7 +121,7 @@ async def test_a_worker_that_is_stopped_does_not_say_where_it_is(watched):
             assert state.startswith("T")
             async with anyio.create_task_group() as tg:
                 tg.start_soon(hub.request, 1)
-                await watched.says(hub, "has been in the model, request 1, for .* it does not say where it is")
+                await watched.says(hub, r"has been in the model, request 1, for .*; it does not say where it is\.")
                 tg.cancel_scope.cancel()
     assert watched("slow_calls_total", method="__call__") == 1
 
