@@ -176,7 +176,7 @@ async def open_service(app: Starlette) -> AsyncIterator[dict[str, Any]]:
 
 async def draw_traces(request: Request) -> PlainTextResponse:
     """The slowest and the failed of the last ones, as a collector would show them."""
-    lines = (await anyio.Path(SPANS).read_text()).splitlines()[-3000:]
+    lines = (await anyio.Path(SPANS).read_text()).splitlines()[-12_000:]
     children = defaultdict(list)
     for span in map(json.loads, lines):
         children[span["parent_id"]].append(span)
@@ -194,7 +194,9 @@ async def draw_traces(request: Request) -> PlainTextResponse:
 
 
 def tree(span: dict[str, Any], children: dict[Any, list[Any]], depth: int = 0) -> list[str]:
-    notes = [f"{key}={value}" for key, value in span["attributes"].items() if key in ("error.type", "gibbs.seat")]
+    shown = ("error.type", "gibbs.seat", "gibbs.outcome")
+    notes = [f"{key}={value}" for key, value in span["attributes"].items() if key in shown]
+    notes += [event["name"] for event in span["events"] if event["name"] != "exception"]
     line = f"{'  ' * depth}{span['name']}: {seconds(span):.3f} s {'ERROR' * is_error(span)} {' '.join(notes)}"
     below = sorted(children[span["context"]["span_id"]], key=lambda one: str(one["start_time"]))
     return [line.rstrip(), *(more for one in below for more in tree(one, children, depth + 1)), *[""] * (not depth)]

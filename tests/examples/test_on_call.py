@@ -42,14 +42,14 @@ def says(url: str, words: str) -> None:
             "trio",
             r"Worker \d .* has been in the model, request \d+, for .* It is at .* in fullmatch, called from .*on_call.py:\d+ in (Reader\.)?count",
             rf'gibbs_slow_calls_total{{hub="reader",method="__call__"}} {A_NUMBER}',
-            r"count: [1-9]\d*\.\d+ s",
+            r"gibbs.outcome=cancelled gibbs.seat=\d gibbs.slow_call.*count: [1-9]\d*\.\d+ s",
         ),
         (
             "poison",
             "uvloop",
             r"\d+ workers died in the last 10 minutes, all in the model. The last one was ended by SIGSEGV: .* it was at .* in string_at",
             rf'gibbs_worker_deaths_total{{cause="SIGSEGV",hub="reader"}} {A_NUMBER}',
-            r"ERROR error.type=gibbs.WorkerCrashed",
+            r"ERROR gibbs.outcome=crashed error.type=gibbs.WorkerCrashed",
         ),
         (
             "downstream",
