@@ -27,6 +27,7 @@ class Figures(NamedTuple):
     memfds: int  # that are mapped
     blocks: int  # of Python's allocator
     rss: int  # bytes
+    shared: int  # bytes of them that are mapped: code, and arenas
 
     @classmethod
     def take(cls) -> Figures:
@@ -34,6 +35,7 @@ class Figures(NamedTuple):
             gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system: else a peak looks like a leak
         tasks = Path("/proc/self/task").iterdir()
+        rss, shared = (int(pages) for pages in Path("/proc/self/statm").read_text().split()[1:3])
         return cls(
             descriptors=len(os.listdir("/proc/self/fd")) - 1,  # without the one of the listing
             # Trio, run as a guest (by AnyIO's plugin), waits in threads of its own and keeps them a while.
@@ -41,7 +43,8 @@ class Figures(NamedTuple):
             children=sum(len((task / "children").read_text().split()) for task in tasks),
             memfds=Path("/proc/self/maps").read_text().count("/memfd:"),
             blocks=sys.getallocatedblocks(),
-            rss=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+            rss=rss * os.sysconf("SC_PAGE_SIZE"),
+            shared=shared * os.sysconf("SC_PAGE_SIZE"),
         )
 
     @property
@@ -50,7 +53,7 @@ class Figures(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.rss / 1e6:.1f} MB, {self.blocks} blocks, {self.descriptors} descriptors, {self.threads} threads, "
+            f"{self.rss / 1e6:.1f} MB, {self.shared / 1e6:.1f} of them mapped, {self.blocks} blocks, {self.descriptors} descriptors, {self.threads} threads, "
             f"{self.children} children, {self.memfds} memfds"
         )
 
