@@ -64,7 +64,7 @@ class Desk:
         self.submit_all = whole(self.submit_all)  # type: ignore[method-assign]
         self.grant = whole(self.grant)  # type: ignore[method-assign]
         self._withdraw = whole(self._withdraw)  # type: ignore[method-assign]
-        self._turn_away = whole(self._turn_away)  # type: ignore[method-assign]
+        self.turn_away = whole(self.turn_away)  # type: ignore[method-assign]
         self._home = Home()
 
     def __reduce__(self) -> str | tuple[Any, ...]:  # whatever view of the hub it is that somebody pickles
@@ -281,12 +281,8 @@ class Desk:
 
     def turn_away(self, method: str, pending: int, needed: float | None = None) -> HubOverloaded:
         """There is no room for somebody, or no time left: this is written down, and what he is told."""
-        self._turn_away(method, pending, needed)
+        self.crew.carry_out(self.crew.dispatcher.turn_away(method, pending, needed))
         return HubOverloaded(self.crew.options.name, pending, needed=needed)
-
-    def _turn_away(self, method: str, pending: int, needed: float | None) -> None:
-        self.crew.dispatcher.turn_away(method, pending, needed)
-        self.crew.carry_out([])
 
     def _refuse_method(self, needed: str, name: str, kind: str | None) -> NoReturn:
         if kind is None and not name:

@@ -109,9 +109,10 @@ class Dispatcher(Placement):
                     self._deadlines.add(ticket)
         return orders
 
-    def turn_away(self, method: str, pending: int, needed: float | None) -> None:
+    def turn_away(self, method: str, pending: int, needed: float | None) -> list[Order]:
         """Somebody has asked for whom there is no room, while so many wait, or no time, since so many seconds are needed. There is no ticket."""
         self.turned_away += 1
+        return []
 
     def ripen(self, now: float) -> list[Order]:
         """Time has passed: those that have waited for company for long enough wait for it no longer."""

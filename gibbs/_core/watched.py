@@ -115,9 +115,9 @@ class WatchedDispatcher(Dispatcher):
         super()._accept_all(tickets)
         self.happened += map(Accepted, tickets)
 
-    def turn_away(self, method: str, pending: int, needed: float | None) -> None:
-        super().turn_away(method, pending, needed)
+    def turn_away(self, method: str, pending: int, needed: float | None) -> list[Order]:
         self.happened.append(TurnedAway(method, pending, needed))
+        return super().turn_away(method, pending, needed)
 
     def _send(self, tickets: list[Ticket], seat: Seat, *, together: bool = False) -> Send:
         self.happened += [Sent(ticket, seat) for ticket in tickets]

@@ -53,8 +53,8 @@ class Figures(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.rss / 1e6:.1f} MB, {self.shared / 1e6:.1f} of them mapped, {self.blocks} blocks, {self.descriptors} descriptors, {self.threads} threads, "
-            f"{self.children} children, {self.memfds} memfds"
+            f"{self.rss / 1e6:.1f} MB, {self.shared / 1e6:.1f} of them mapped, {self.blocks} blocks, "
+            f"{self.descriptors} descriptors, {self.threads} threads, {self.children} children, {self.memfds} memfds"
         )
 
 
