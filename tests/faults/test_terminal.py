@@ -27,9 +27,11 @@ class Model:
             time.sleep(600)
 
     def __call__(self):
-        mark()
-        while WHEN != "idle":
+        while True:
             try:
+                mark()  # in here: whoever sees it interrupts the call
+                if WHEN == "idle":
+                    return
                 time.sleep(600)
             except gibbs.Interrupted:
                 mark("interrupted")
