@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .inbox import DirectInbox, InBandInbox
 
 UNWELL = 70  # exit status of a worker whose model asks to be replaced (EX_SOFTWARE)
+PATIENCE = 3.0  # seconds that a model has at least: a busy machine may hold one up that is well
 
 
 class Process:
@@ -41,9 +42,9 @@ class Process:
 def wait_well(
     inbox: DirectInbox | InBandInbox, healthy: Callable[[], object], interval: float, process: Process
 ) -> None:
-    """Return when there is a message; ask the model each time that none came for so long, which it has to answer in as long."""
+    """Return when there is a message; ask the model each time that none came for so long. It has as long to answer, and `PATIENCE` at least."""
     while not inbox.wait(interval):
-        process.watch(interval)
+        process.watch(max(interval, PATIENCE))
         try:
             answer = healthy()
         except BaseException as exc:  # noqa: BLE001 - whatever it is, the model is not well

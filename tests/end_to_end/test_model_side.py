@@ -373,10 +373,12 @@ class Ails:
             raise ValueError("not well")
         if self.ailment == "hangs":
             time.sleep(600)
+        if self.ailment == "takes its time":
+            time.sleep(2 * self.health_interval)
         return None if self.ailment == "says nothing" else self.ailment != "says no"
 
 
-@pytest.mark.parametrize("ailment", ["says no", "raises", "hangs"])
+@pytest.mark.parametrize("ailment", ["says no", "raises", pytest.param("hangs", marks=pytest.mark.in_turn)])
 async def test_a_worker_that_is_not_well_is_replaced(ailment, either_launcher, tmp_path):
     async with gibbs.open_hub(Ails, str(tmp_path), workers=1, launcher=either_launcher) as hub:
         assert await hub.request() == 1
@@ -386,7 +388,7 @@ async def test_a_worker_that_is_not_well_is_replaced(ailment, either_launcher, t
         assert await hub.request() == 2
 
 
-@pytest.mark.parametrize("ailment", ["", "says nothing"])
+@pytest.mark.parametrize("ailment", ["", "says nothing", "takes its time"])
 async def test_a_worker_that_is_well_is_asked_again_and_again_and_kept(ailment, either_launcher, tmp_path):
     async with gibbs.open_hub(Ails, str(tmp_path), workers=1, launcher=either_launcher) as hub:
         await hub.method(Ails.ail).request(ailment)
