@@ -70,6 +70,18 @@ class Asked(Call):
         self.ended = time.monotonic()
 
 
+def interrupt_over(link: Any) -> anyio.Event:
+    """An event that is set when the hub has sent its next interrupt over this link."""
+    sent, strike = anyio.Event(), link.strike
+
+    def strike_and_say_so(link_id: int) -> None:
+        strike(link_id)
+        sent.set()
+
+    link.strike = strike_and_say_so
+    return sent
+
+
 class Cell:
     """A fault in a phase, of a worker that is a subprocess, unless another launcher is given."""
 
@@ -196,6 +208,14 @@ class Cell:
         """Return when the fault is there, the loop running."""
         for condition in self.steps():
             await until(condition)
+
+    async def strikes_within_the_grace(self, struck: anyio.Event) -> None:
+        """The fault comes when the hub has sent its interrupt. Where the grace is to run out, that of a loop that stands still is not over."""
+        if self.cancel_grace > SOON:
+            await self.strikes()
+        else:
+            await struck.wait()
+            self.strikes_while_the_loop_stands()
 
     def strikes_while_the_loop_stands(self) -> None:
         (self.folder / "now").touch()

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 import gibbs
 from tests.end_to_end.callers import until
-from tests.faults.cells import Cell
+from tests.faults.cells import Cell, interrupt_over
 from tests.faults.families import state_of
 from tests.faults.models import LARGE, LARGISH, Freed, Unpickled
 from tests.faults.outcomes import NextCall, Nobody, StartFails
@@ -182,16 +182,18 @@ async def cancelled(cell: Cell) -> None:
     async with cell.opened():
         call = cell.ask_for_trouble("waits_for_a_cancel", cell.action)
         await cell.has_begun(call)
+        struck = interrupt_over(cell.link)
         await call.cancel()
-        await cell.strikes()
+        await cell.strikes_within_the_grace(struck)
 
 
 async def awaited(cell: Cell) -> None:
     async with cell.opened() as hub:
         call = cell.ask_for_trouble("waits_for_a_cancel", cell.action, abandon_on_cancel=False)
         await cell.has_begun(call)
+        struck = interrupt_over(cell.link)
         call.scope.cancel()
-        await cell.strikes()
+        await cell.strikes_within_the_grace(struck)
         await call.end()
         assert call.cancelled
         assert not hub.statistics().seats["interrupting"]
