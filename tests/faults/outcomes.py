@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal
 
 import gibbs
 
-# The promise is a tenth of the watchdog; a machine with more to do than cores may stand still for longer than a tenth of a second.
+# The promise is a tenth of the watchdog or less; a machine with more to do than cores may stand still for some seconds.
 PATIENCE = 10
-LEAST_WATCHDOG = 3.0
+LEAST_WATCHDOG = 10.0
 
 
 @dataclass(frozen=True)
