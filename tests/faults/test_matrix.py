@@ -10,7 +10,7 @@ import pytest
 import gibbs
 from gibbs.testing import InBand
 from tests.faults import changing, phases
-from tests.faults.cells import Cell
+from tests.faults.cells import WATCHDOG, Cell
 from tests.faults.families import CHANGING
 from tests.faults.rows import DEATHS, DESCRIPTORS, EXCEPTIONS, HANGS, LIES, PHASES, RESULTS, ROWS
 
@@ -44,7 +44,15 @@ def cells(rows, phases):
     )
 
 
+@pytest.fixture
+def patience(row, monkeypatch):
+    """What a worker becomes has its stream no more: it ends in its own time, and the hub's patience with it is a fraction of a second."""
+    if row.name == "becomes_true":
+        monkeypatch.setattr("gibbs._parent.worker.EXIT_PATIENCE", WATCHDOG)
+
+
 @pytest.mark.cell
+@pytest.mark.usefixtures("patience")
 @cells(ROWS, PHASES)
 async def test_a_fault_in_a_phase_is_what_the_matrix_says_and_the_hub_serves_on(number, row, phase, tmp_path, caplog):
     await ROADS[phase](Cell(row, phase, tmp_path))
@@ -56,6 +64,7 @@ OTHERWISE_IN_BAND = {"makes_the_stream_nonblocking"}
 
 
 @pytest.mark.cell
+@pytest.mark.usefixtures("patience")
 @cells(
     [row for row in [*DEATHS, *HANGS, *DESCRIPTORS, *LIES] if row.name not in OTHERWISE_IN_BAND],
     ["receiving", "busy", "cancelled"],
@@ -66,6 +75,7 @@ async def test_a_fault_is_the_same_where_the_stream_is_the_only_way_to_the_worke
 
 
 @pytest.mark.cell
+@pytest.mark.usefixtures("patience")
 @cells([row for row in ROWS if LONG or row.name in FEW], CHANGING)
 async def test_a_fault_while_the_hub_changes_is_what_the_matrix_says_and_the_hub_serves_on(
     number, row, phase, tmp_path, caplog
@@ -82,6 +92,7 @@ OF_A_FORK = {
 
 
 @pytest.mark.cell
+@pytest.mark.usefixtures("patience")
 @cells(
     [row for row in ROWS if LONG or row.name in OF_A_FORK],
     PHASES if LONG else ["starting", "busy", "cancelled", "closing"],
