@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
 import gibbs
+from gibbs._parent.link import Link
+from gibbs._wire.messages import SETUP
 from gibbs.testing import ScriptedLauncher
 from tests.end_to_end.callers import Call, answer, until
+from tests.faults.cells import WATCHDOG, interrupt_over
 
 
 class Model:
@@ -42,6 +44,12 @@ def open_hub(workers=1, **options):
 # --------------------------------------------------------------------------------------- the hub's loop stands still
 
 
+def stand_still(link, seconds):
+    """Block the loop for so long, and until the worker has said what it was about to say."""
+    time.sleep(seconds)
+    assert select.select([link._socket], [], [], WATCHDOG)[0]
+
+
 async def test_after_a_pause_of_the_hub_s_loop_all_requests_are_answered_by_the_same_workers():
     async with open_hub(2) as hub:
         pids = hub.statistics().pids
@@ -62,50 +70,33 @@ async def test_after_a_pause_of_the_hub_s_loop_all_requests_are_answered_by_the_
 
 async def test_a_pause_of_the_hub_s_loop_is_not_counted_against_a_call_that_unwinds(tmp_path):
     async with open_hub(cancel_grace=0.05) as hub:
-        pids = hub.statistics().pids
+        pids, link = hub.statistics().pids, hub._desk.crew.supervisors[0].worker.link
         for n in range(1, 13):
             async with anyio.create_task_group() as tg:
                 call = Call(hub.method("waits_for"), tmp_path / f"{n}" / "never")
                 (tmp_path / f"{n}").mkdir()
                 tg.start_soon(call.run)
                 await until(lambda n=n: [*(tmp_path / f"{n}").iterdir()])
+                struck = interrupt_over(link)
                 await call.cancel()
-                time.sleep(0.12)
+                await struck.wait()
+                stand_still(link, 0.12)
             assert await answer(hub, n) == n * n
             assert (hub.statistics().interrupted, hub.statistics().killed, hub.statistics().pids) == (n, 0, pids)
 
 
-def children():
-    """Our processes."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.append(stat)
-    return found
+async def test_a_pause_of_the_hub_s_loop_is_not_counted_against_a_worker_that_starts(monkeypatch):
+    send = Link.send
 
+    def send_and_pause(link, kind, *rest):
+        send(link, kind, *rest)
+        if kind == SETUP:
+            stand_still(link, 0.3)  # it has said that it is ready by then, and its time is over
 
-class Built(Model):
-    def __init__(self, path):
-        path.touch()
-
-
-async def test_a_pause_of_the_hub_s_loop_is_not_counted_against_a_worker_that_starts(tmp_path):
-    for n in range(5):
-
-        async def pause(path):
-            while not children():
-                await checkpoint()
-            watchdog = time.monotonic() + 10
-            while not path.exists():
-                assert time.monotonic() < watchdog
-                time.sleep(0.001)
-            time.sleep(0.3)  # it has said that it is ready by now, and its time is over
-
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(pause, tmp_path / f"{n}")
-            async with gibbs.open_hub(Built, tmp_path / f"{n}", workers=1, start_timeout=0.2) as hub:
-                assert await answer(hub, 3) == 9
+    monkeypatch.setattr(Link, "send", send_and_pause)
+    for _ in range(5):
+        async with open_hub(start_timeout=0.2) as hub:
+            assert await answer(hub, 3) == 9
 
 
 async def test_a_wall_clock_that_jumps_is_noticed_by_nobody(tmp_path, monkeypatch):
@@ -204,9 +195,12 @@ async def test_on_a_loop_that_is_always_late_a_start_is_given_up_all_the_same():
 
 
 async def test_on_a_loop_that_is_always_late_a_call_that_does_not_unwind_is_killed_all_the_same():
+    begun = anyio.Event()
+
     async def clings(worker):
         await worker.start()
         worker.begin((await worker.receive()).link_id)
+        begun.set()
         await anyio.sleep_forever()
 
     launcher = ScriptedLauncher(clings)
@@ -214,7 +208,10 @@ async def test_on_a_loop_that_is_always_late_a_call_that_does_not_unwind_is_kill
         async with (
             a_slow_loop(),
             gibbs.open_hub(Model, workers=1, launcher=launcher, cancel_grace=0.2, close_timeout=0) as hub,
+            anyio.create_task_group() as tg,
         ):
-            with anyio.move_on_after(0.1):
-                await hub.request(1)
+            call = Call(hub, 1)
+            tg.start_soon(call.run)
+            await begun.wait()
+            await call.cancel()
             await until(lambda: hub.statistics().killed)
