@@ -22,13 +22,15 @@ class Model:
     interruptible = True
 
     def __call__(self, how):
-        mark()
-        while how == "sleeps":
-            time.sleep(600)
-        while how == "clings":
-            try: time.sleep(600)
-            except BaseException: pass
-        return how
+        while True:
+            try:
+                mark(os.getpid(), how)  # in here: whoever sees it may interrupt the call
+                if how not in ("sleeps", "clings"):
+                    return how
+                time.sleep(600)
+            except BaseException:
+                if how != "clings":
+                    raise
 """
 
 # --------------------------------------------------------------------------------------------------------------- servers
@@ -93,7 +95,7 @@ class Served:
         self._callers.append(caller)
         caller.sendall(f"GET /{how} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
         if how != "exit":
-            wait_until(lambda: any(path.name.isdigit() for path in self.program.folder.iterdir()))
+            wait_until((self.program.folder / how).exists)
 
     def leave(self) -> None:
         """The clients go: from Python 3.12 on uvicorn waits for open connections for ever, however often it is told."""
