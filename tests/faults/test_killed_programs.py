@@ -12,8 +12,8 @@ import signal
 
 import pytest
 
-from tests.faults import programs
-from tests.faults.programs import all_gone, in_turn, runs
+from tests.faults import families, programs
+from tests.faults.programs import all_gone, in_turn, runs, wait_until
 
 start_program = programs.start_program
 
@@ -103,6 +103,7 @@ ROWS = [
     "has a fork",
 ]
 NO_COLUMN = {("holds the GIL", "a fork by a C library"), ("is stopped", "a fork by a C library")}
+SEEN = {"holds the GIL": families.spins, "is stopped": families.stops}  # which it says before
 COLUMNS = [None, "a fork by Python", "a fork by a C library"]
 
 
@@ -116,6 +117,8 @@ def test_no_worker_outlives_a_program_that_is_killed(what, helper, start_program
     pids, [held] = program.read()
     try:
         assert len(pids) >= 2
+        for pid in pids if what in SEEN else ():
+            wait_until(SEEN[what](pid, program.folder))
         assert all(runs(pid) for pid in pids)
         program.kill()
         all_gone(pids)
@@ -151,6 +154,7 @@ def test_a_program_that_goes_on_after_a_stop_has_its_workers(start_program):
     pids = program.read()
     for _ in range(3):
         program.kill(signal.SIGSTOP)
+        wait_until(families.stops(program.pid, program.folder))
         assert all(runs(pid) for pid in pids)
         program.kill(signal.SIGCONT)
     (program.folder / "go").touch()
