@@ -240,7 +240,7 @@ class Naps:
     interruptible = True
 
     def __call__(self, x):
-        time.sleep(0.05)  # longer than a busy machine keeps the cut waiting
+        time.sleep(0.05)  # longer than a machine that does not pause keeps the cut waiting
         return x * x
 
 
@@ -273,6 +273,16 @@ async def test_the_whole_life_of_a_hub_with_real_workers(really, take_inventory)
     assert steps > 5
 
 
+async def cut_requests(hub, really):
+    """A request cut at every step; once more if none was met by its cut, which a machine that pauses may bring behind the answer."""
+    for _ in range(5):
+        async for outcome in cut_at_every_step(lambda: hub.request(3), really):
+            yield outcome
+        if hub.statistics().cancelled:
+            return
+    pytest.fail("no cut came before the answer")
+
+
 ROADS = in_turn((on_cancel, abandon) for abandon in (True, False) for on_cancel in ("interrupt", "kill", "finish"))
 
 
@@ -281,12 +291,11 @@ ROADS = in_turn((on_cancel, abandon) for abandon in (True, False) for on_cancel 
 async def test_a_request_to_a_real_worker(on_cancel, abandon, really):
     async with gibbs.open_hub(Naps, workers=1, on_cancel=on_cancel, abandon_on_cancel=abandon) as hub:
         before = ended(hub)
-        async for outcome in cut_at_every_step(lambda: hub.request(3), really):
+        async for outcome in cut_requests(hub, really):
             assert outcome in (CUT, 9)
             await is_as_good_as_new(hub, before)
             before = ended(hub)
         assert outcome == 9
-        assert hub.statistics().cancelled
 
 
 @pytest.mark.slow
@@ -302,9 +311,8 @@ async def test_a_request_that_waits_for_a_real_worker(on_cancel, abandon, really
         tg.start_soon(traffic)
         while not hub.statistics().done:
             await checkpoint()
-        async for outcome in cut_at_every_step(lambda: hub.request(3), really):
+        async for outcome in cut_requests(hub, really):
             assert outcome in (CUT, 9)
             with anyio.fail_after(20):
                 assert await hub.request(4) == 16
-        assert hub.statistics().cancelled
         tg.cancel_scope.cancel()
