@@ -164,7 +164,7 @@ class Inventory:
     def take(cls) -> Inventory:
         return cls(pids(), threads(), descriptors(), memfds())
 
-    def left(self, *, grace: float = 2.0) -> dict[str, list[str]]:
+    def left(self, *, grace: float = 10.0) -> dict[str, list[str]]:
         """Findings by kind: empty is innocent.
 
         Grace is for what ends by itself after its owner let go, and cannot be waited for: a thread that returns, an orphan under SIGKILL.
