@@ -52,8 +52,8 @@ class Model:
 
     def wait(self, mark: str) -> None:
         """Until it is interrupted; says in two files that it began and that it was."""
-        Path(mark).touch()
         try:
+            Path(mark).touch()
             time.sleep(600)
         finally:
             Path(mark + " interrupted").touch()
