@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 import gibbs
 from gibbs import events
+from gibbs._parent.slow_calls import SlowCalls
 from gibbs.contrib.prometheus import Metrics
 from gibbs.history import History
 from gibbs.testing import ScriptedLauncher, hang, serve
@@ -101,13 +102,21 @@ def test_all_of_them_are_tried_and_in_the_table():
 
 
 @tries("A call hangs")
-async def test_a_call_that_hangs_is_told_with_its_line(watched):
+async def test_a_call_that_hangs_is_told_with_its_line(watched, monkeypatch):
+    is_there, look = anyio.Event(), SlowCalls.look
+
+    async def looks_when_it_is_there(slow_calls):
+        if is_there.is_set():  # where a call is that has not begun nobody says, nor is it asked again
+            await look(slow_calls)
+
+    monkeypatch.setattr(SlowCalls, "look", looks_when_it_is_there)
     async with watched.open_hub(slow_call=0.05) as hub:
         async with hub.method(Model.spins).track() as job:
             async for _ in job.progress:
                 break
             for x in range(3):
                 assert await hub.request(x) == x, "the others answer as ever"
+            is_there.set()
             await watched.says(hub, rf"has been in spins, request 1, for .* It is at {__file__}:\d+ in Model.spins")
         await watched.says(hub, rf"1 call that is over ran for longer .* in spins, at {__file__}:\d+ in Model.spins")
     assert watched("slow_calls_total", method="spins") == 1
