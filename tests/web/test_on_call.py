@@ -245,8 +245,12 @@ async def test_a_hub_that_has_given_up_says_so_and_why(watched):
 @tries("Callers leave, and it costs workers")
 async def test_callers_who_leave_cost_workers_that_cannot_be_interrupted(watched):
     async with watched.open_hub(serve, model=Dear, workers=1, cancel_grace=0.01) as hub:
-        with anyio.move_on_after(0.01):
-            await hub.method(Dear.hangs).request()
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(hub.method(Dear.hangs).request)
+            with anyio.fail_after(WATCHDOG):
+                while not hub._desk.crew.supervisors[0].worker.link.begun():
+                    await anyio.lowlevel.checkpoint()
+            tg.cancel_scope.cancel()
         await watched.says(hub, "cancelled call")
     assert watched("cleanups_total", kept="false") == 1
 
