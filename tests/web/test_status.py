@@ -80,6 +80,7 @@ async def test_the_page_may_run_its_own_script_and_nothing_else():
     )
 
 
+@pytest.mark.parametrize("anyio_backend", [loop for loop in jumping_loops() if loop.id != "uvloop"], indirect=True)
 async def test_events_come_once_a_second_and_are_soon_over_so_that_no_server_waits_for_them():
     async with served(app_of()) as client:
         answer = await client.ask("/status", accept="text/event-stream")
@@ -93,9 +94,8 @@ async def test_events_come_once_a_second_and_are_soon_over_so_that_no_server_wai
 @pytest.mark.parametrize("spec", ["2.3", "2.4"])
 async def test_events_end_when_the_client_leaves(spec):
     async with served(app_of()) as client:
-        began = anyio.current_time()
-        await client.ask("/status", accept="text/event-stream", leaves=left(), spec=spec)
-        assert anyio.current_time() - began < 1
+        answer = await client.ask("/status", accept="text/event-stream", leaves=left(), spec=spec)
+        assert answer.body.count(b"data: ") < 2, "the second would come a second later"
 
 
 async def test_what_workers_say_is_a_string_in_one_line_of_ascii():
