@@ -17,20 +17,21 @@ import gibbs
 
 Town = tuple[float, float]
 
-SPARE = 0.05  # seconds for the way back
-
 
 class Planner:
+    def __init__(self, spare: float) -> None:
+        self.spare = spare  # seconds for the way back
+
     def trip(self, towns: list[Town]) -> tuple[float, list[Town]]:
         """Turn parts of a trip around as long as that makes it shorter, from one random trip after the other."""
         best = self.improved(random.sample(towns, len(towns)))
-        while gibbs.remaining() > SPARE:
+        while gibbs.remaining() > self.spare:
             best = min(best, self.improved(random.sample(towns, len(towns))))
         return best
 
     def improved(self, trip: list[Town]) -> tuple[float, list[Town]]:
         shorter = True
-        while shorter and gibbs.remaining() > SPARE:
+        while shorter and gibbs.remaining() > self.spare:
             shorter = False
             for i in range(1, len(trip) - 1):
                 for j in range(i + 1, len(trip)):
@@ -41,7 +42,7 @@ class Planner:
         return sum(math.dist(trip[k - 1], trip[k]) for k in range(len(trip))), trip
 
 
-async def main(seconds: float, towns: int, workers: int) -> None:
+async def main(seconds: float, spare: float, towns: int, workers: int) -> None:
     places = [(random.random(), random.random()) for _ in range(towns)]
     found: list[float] = []
 
@@ -50,7 +51,7 @@ async def main(seconds: float, towns: int, workers: int) -> None:
             length, _ = await calls.request(places)
         found.append(length)
 
-    async with gibbs.open_hub(Planner, workers=workers) as hub:
+    async with gibbs.open_hub(Planner, spare, workers=workers) as hub:
         started = time.perf_counter()
         async with anyio.create_task_group() as tg:
             for _ in range(workers):
@@ -61,8 +62,9 @@ async def main(seconds: float, towns: int, workers: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--spare", type=float, default=0.05, help="seconds of them for the way back")
     parser.add_argument("--towns", type=int, default=80)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
     options = parser.parse_args()
-    anyio.run(main, options.seconds, options.towns, options.workers, backend=options.backend)
+    anyio.run(main, options.seconds, options.spare, options.towns, options.workers, backend=options.backend)

@@ -190,7 +190,7 @@ def test_a_trip_is_planned_in_the_time_that_there_is(backend):
     """Far fewer towns than would take so long: it is the deadline that ends the search, and the answer is in time."""
     pytest.importorskip(backend)
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "anytime.py", "--seconds", "1", "--towns", "12", "--backend", backend],
+        [sys.executable, EXAMPLES / "anytime.py", *"--seconds 4 --spare 3 --towns 12 --backend".split(), backend],
         capture_output=True,
         text=True,
         timeout=WATCHDOG,
