@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.browser.chromium import browsing
 from tests.browser.test_status import ROOT, Served, look, open_page, soon
+from tests.web.servers.real import reserved_port
 
 WIDTH, HEIGHT = 1000, 1400
 A_WHILE = 150  # seconds, until there is something to be drawn
@@ -22,7 +23,8 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         browsing(Path(folder), WIDTH) as driver,
-        Served(TRAFFIC="1") as server,
+        reserved_port() as port,
+        Served(port, TRAFFIC="1") as server,
     ):
         open_page(driver, server)
         time.sleep(A_WHILE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +15,7 @@ import pytest
 
 from tests.browser.chromium import browsing, complaints, needs_chromium
 from tests.browser.status_app import MARKUP
+from tests.web.servers.real import reserved_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), needs_chromium]
 
@@ -26,10 +26,8 @@ WATCHDOG = 60
 class Served:
     """The app under uvicorn, on one port however often it is started."""
 
-    def __init__(self, **environment: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+    def __init__(self, port: int, **environment: str) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{self.port}/status"
         self._environment = environment
 
@@ -97,8 +95,8 @@ def test_a_death_is_seen_whatever_is_said_is_text_and_a_restart_of_the_server_is
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    server = Served(HOSTILE="1")
-    with browsing(tmp_path) as driver:
+    with reserved_port() as port, browsing(tmp_path) as driver:
+        server = Served(port, HOSTILE="1")
         with server:
             open_page(driver, server)
             os.kill(server.seats()[0]["pid"], signal.SIGKILL)

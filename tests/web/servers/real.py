@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse
@@ -81,13 +81,14 @@ class Server:
         self.folder = folder
         self._badge = f"SERVER_BADGE={uuid.uuid4()}"
         self._environment = environment
+        self._reserved = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         shutil.copy(APP, self.folder / "app.py")
         self._log = self.folder / "log"
         self.port = 0
         if "{port}" in self.kind.arguments:
-            self.port = free_port()
+            self.port = self._reserved.enter_context(reserved_port())
         module, *arguments = self.kind.arguments.format(port=self.port).split()
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -113,6 +114,7 @@ class Server:
             self.process.poll()
             time.sleep(0.002)
         self.process.wait()
+        self._reserved.close()
 
     @property
     def log(self) -> str:
@@ -203,11 +205,13 @@ def is_a_worker(pid: int) -> bool:
     return False
 
 
-def free_port() -> int:
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of loopback that the kernel gives to nobody who asks for any: only to servers that ask for this one."""
     with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, and so they may share it
         sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+        yield sock.getsockname()[1]
 
 
 def until(condition: Callable[[], T | None], what: str, server: Server, timeout: float = WATCHDOG) -> T:
