@@ -94,7 +94,9 @@ def test_nobody_outlives_a_server_that_is_killed_in_a_call(kind, tmp_path):
     with Server(kind, tmp_path) as server, ThreadPoolExecutor(1) as clients:
         answer = clients.submit(server.ask, "/hold?x=3&mark=it")
         until(lambda: server.marks(r"it began .*"), "the call began", server)
-        server.send(signal.SIGKILL, *server.family() - server.workers())  # the first alone would leave those that serve
+        serving = server.family() - server.workers()
+        # The first alone would leave those that serve; and killed after them, it might have started others.
+        server.send(signal.SIGKILL, server.process.pid, *serving)
         with pytest.raises(ConnectionError):
             answer.result()
         until(lambda: not server.family(), "nobody is left", server)
