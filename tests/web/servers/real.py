@@ -52,9 +52,11 @@ KINDS = {
     "uvicorn-uvloop": UVICORN("uvicorn --loop uvloop --port 0 app:app", needs=("uvicorn", "uvloop")),
     "uvicorn-reload": UVICORN("uvicorn --reload --port 0 app:app"),
     "uvicorn-workers": UVICORN("uvicorn --workers 2 --port 0 app:app", lifespans=2),
-    "hypercorn": HYPERCORN("hypercorn -b 127.0.0.1:0 app:app"),
+    "hypercorn": HYPERCORN("hypercorn --graceful-timeout 40 -b 127.0.0.1:0 app:app"),
     "hypercorn-trio": HYPERCORN(
-        "hypercorn -k trio -b 127.0.0.1:0 app:app", needs=("hypercorn", "trio"), stops_with_its_hub=True
+        "hypercorn --graceful-timeout 40 -k trio -b 127.0.0.1:0 app:app",
+        needs=("hypercorn", "trio"),
+        stops_with_its_hub=True,
     ),
     "granian": Kind(  # port 0 is not for it
         "granian --interface asgi --port {port} app:app", needs=("granian",), says_it_ends="Stopping worker"
