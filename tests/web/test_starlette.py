@@ -65,7 +65,7 @@ class Model:
 
 
 def labels_of(**options: Any) -> AppHub[Model]:
-    return AppHub("labels", lambda: gibbs.open_hub(Model, workers=1, **options))
+    return AppHub("labels", lambda: gibbs.open_hub(Model, workers=1, cancel_grace=WATCHDOG, **options))
 
 
 async def exists(mark: Path) -> None:

@@ -55,6 +55,7 @@ squares = AppHub(
         Model,
         workers=2,
         max_pending=MAX_PENDING,
+        cancel_grace=40,  # a busy machine kills no worker that is being interrupted
         restarts=gibbs.RestartPolicy(max_failures=float(os.environ.get("MAX_FAILURES", "inf"))),
     ),
 )
