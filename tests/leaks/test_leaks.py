@@ -57,7 +57,9 @@ async def measured(course, cycles, cycle, *, measurements=MEASUREMENTS):
 
 
 def opened(**options):
-    return gibbs.open_hub(Model, **{"workers": 1, "launcher": gibbs.LocalLauncher(output="discard")} | options)
+    return gibbs.open_hub(
+        Model, **{"workers": 1, "cancel_grace": WATCHDOG, "launcher": gibbs.LocalLauncher(output="discard")} | options
+    )
 
 
 async def all_serve(hub):
