@@ -49,11 +49,19 @@ def test_a_child_that_nobody_reaped_is_found(take_inventory):
     assert found["process"][0].startswith(f"{child.pid} [Z]")
 
 
+def an_orphan() -> int:
+    """A process of ours that is another's child now, when it shows its environment."""
+    start = f"import subprocess, sys; print(subprocess.Popen({SLEEPER!r}, stdout=subprocess.DEVNULL, start_new_session=True).pid)"
+    orphan = int(subprocess.run([sys.executable, "-c", start], stdout=subprocess.PIPE, check=True).stdout)
+    while not Path(f"/proc/{orphan}/environ").read_bytes():
+        time.sleep(0.001)
+    return orphan
+
+
 @linux
 def test_an_orphan_is_found_and_ended(take_inventory):
     before = take_inventory()
-    start = f"import subprocess, sys; print(subprocess.Popen({SLEEPER!r}, stdout=subprocess.DEVNULL, start_new_session=True).pid)"
-    orphan = int(subprocess.run([sys.executable, "-c", start], stdout=subprocess.PIPE, check=True).stdout)
+    orphan = an_orphan()
     found = before.left(grace=0.05)
     assert [*found] == ["orphan"]
     assert found["orphan"][0].startswith(f"{orphan} [")
@@ -64,8 +72,7 @@ def test_an_orphan_is_found_and_ended(take_inventory):
 @linux
 def test_an_orphan_is_found_that_shows_no_environment_yet(take_inventory, monkeypatch):
     before = take_inventory()
-    start = f"import subprocess, sys; print(subprocess.Popen({SLEEPER!r}, stdout=subprocess.DEVNULL, start_new_session=True).pid)"
-    orphan = int(subprocess.run([sys.executable, "-c", start], stdout=subprocess.PIPE, check=True).stdout)
+    orphan = an_orphan()
     read_bytes, empty = Path.read_bytes, [b"", b""]
 
     def in_the_moment_of_its_execve(path):
