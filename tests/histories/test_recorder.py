@@ -15,6 +15,7 @@ from tests.histories.recorder import RealHalf, monotonic
 from tests.histories.worker_half import WorkerHalf, read_lines
 
 NAME = "recorded"
+WATCHDOG = 20.0
 
 
 @pytest.fixture
@@ -60,11 +61,11 @@ def ask(half):
 
 
 def opened(half, **options):
-    return gibbs.open_hub(Model, str(half.path), **{"workers": 2, "name": NAME} | options)
+    return gibbs.open_hub(Model, str(half.path), **{"workers": 2, "name": NAME, "cancel_grace": WATCHDOG} | options)
 
 
 async def has_written(half, what, n):
-    with anyio.fail_after(20):
+    with anyio.fail_after(WATCHDOG):
         while not any(line.what == what and line.n == n for line in read_lines(half.path)):
             await anyio.sleep(0.002)
 
