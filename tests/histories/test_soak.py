@@ -13,7 +13,7 @@ import tempfile
 import pytest
 
 from benchmarks.soak.__main__ import main
-from benchmarks.soak.course import Plan, soak
+from benchmarks.soak.course import Plan, Report, soak
 from gibbs._parent.numbers import statistics_of
 
 LONG = bool(os.environ.get("GIBBS_LONG"))
@@ -24,19 +24,32 @@ SECONDS = 60 if LONG else 5
 @pytest.mark.timeout(300)
 async def test_under_load_and_fire_the_ledger_is_exact(tmp_path, caplog):
     caplog.set_level(logging.ERROR, "gibbs")
-    report = await soak(Plan(seconds=SECONDS, seed=5, folder=tmp_path))
-    if report.problems:
-        tmp_path.joinpath("history").write_text(report.story)
-        pytest.fail("\n".join([*report.problems[:50], f"the history: {tmp_path / 'history'}"]), pytrace=False)
-    # What must have been met, or the judge's silence proves nothing.
-    assert report.totals["answer"] > 100
-    assert min(report.totals[outcome] for outcome in ("model error", "cancelled", "crashed", "refused")) > 0
-    assert report.chaos["SIGKILL of a worker that serves"] > 0
-    assert report.hub["restarts"] > 0
-    assert report.changes["reload to another model: done"] > 0
-    assert any(count for what, count in report.changes.items() if what.startswith("reload") and "failed" in what)
-    assert report.changes["resizes"] > 1
-    assert report.hub["interrupted"] > 0
+    for attempt in range(4):  # on a machine that is slower than that, it takes longer to meet all
+        folder = tmp_path / f"{attempt}"
+        folder.mkdir()
+        report = await soak(Plan(seconds=SECONDS * 2**attempt, seed=5, folder=folder))
+        if report.problems:
+            folder.joinpath("history").write_text(report.story)
+            pytest.fail("\n".join([*report.problems[:50], f"the history: {folder / 'history'}"]), pytrace=False)
+        if not (missed := not_met(report)):
+            break
+    assert not missed
+
+
+def not_met(report: Report) -> list[str]:
+    """What must have been met, or the judge's silence proves nothing."""
+    failed = sum(count for what, count in report.changes.items() if what.startswith("reload") and "failed" in what)
+    met = {
+        "many answers": report.totals["answer"] > 100,
+        **{outcome: report.totals[outcome] > 0 for outcome in ("model error", "cancelled", "crashed", "refused")},
+        "a kill": report.chaos["SIGKILL of a worker that serves"] > 0,
+        "a restart": report.hub["restarts"] > 0,
+        "a reload": report.changes["reload to another model: done"] > 0,
+        "a reload that failed": failed > 0,
+        "two resizes": report.changes["resizes"] > 1,
+        "an interrupt": report.hub["interrupted"] > 0,
+    }
+    return [what for what, so in met.items() if not so]
 
 
 @pytest.mark.slow
