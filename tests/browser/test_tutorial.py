@@ -33,13 +33,21 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def stamps_of(worker: int) -> Path:
+    """Where the calls of its server sign that they begin: a request that was only sent would not be interrupted."""
+    environ = Path(f"/proc/{worker}/environ").read_text().split("\0")
+    [stamps] = [one.removeprefix("STAMPS=") for one in environ if one.startswith("STAMPS=")]
+    return Path(stamps)
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
 def test_a_closed_tab_stops_the_work_and_a_killed_worker_is_replaced(backend: str, tmp_path: Path) -> None:
     with served_example("stamped_app:app", backend, WAIT_TIME="600") as server, browsing(tmp_path) as driver:
         before = ask(f"{server.url}/statistics")
+        stamps = stamps_of(before["pids"][0])
 
         driver.execute_script("window.tab = open(arguments[0])", f"{server.url}/cancellable?x=3")
-        until(lambda: ask(f"{server.url}/statistics")["running"] == 1, "the model works for the tab")
+        until(lambda: stamps.exists() and "began" in stamps.read_text(), "the model works for the tab")
         driver.execute_script("window.tab.close()")
         until(lambda: ask(f"{server.url}/statistics")["interrupted"] == 1, "the work has stopped")
         after = ask(f"{server.url}/statistics")
