@@ -80,15 +80,19 @@ async def test_the_page_may_run_its_own_script_and_nothing_else():
     )
 
 
-@pytest.mark.parametrize("anyio_backend", [loop for loop in jumping_loops() if loop.id != "uvloop"], indirect=True)
-async def test_events_come_once_a_second_and_are_soon_over_so_that_no_server_waits_for_them():
+async def test_events_come_once_a_second_and_are_soon_over_so_that_no_server_waits_for_them(anyio_backend):
     async with served(app_of()) as client:
         answer = await client.ask("/status", accept="text/event-stream")
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.body.startswith(b"retry: 1000\ndata: {")
     told = [snapshot["hubs"][0]["history"]["opened"] for snapshot in _events(io.BytesIO(answer.body))]
     assert len(told) == 3
-    assert [later - told[0] for later in told] == pytest.approx([0, 1, 2], abs=0.5)
+    since = [later - told[0] for later in told]
+    if anyio_backend[1].get("use_uvloop"):  # whose time is real, and a machine may pause
+        assert since[1] > 0.9
+        assert since[2] > 1.9
+    else:
+        assert since == pytest.approx([0, 1, 2])
 
 
 @pytest.mark.parametrize("spec", ["2.3", "2.4"])
