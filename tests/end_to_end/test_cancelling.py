@@ -164,19 +164,22 @@ async def test_a_call_cancelled_and_answered_in_the_same_tick_has_one_end_and_ke
     async with gibbs.open_hub(Quick, workers=1, launcher=either_launcher, cancel_grace=WATCHDOG) as hub:
         before = hub.statistics().pids
         dispatcher = hub._desk.crew.dispatcher
-        answered = dispatcher.answered
+        answered_all = dispatcher.answered_all
+        met = []
 
         def answered_meanwhile(*args):
+            met.append(first)
             if first == "cancelled":
                 call.scope.cancel()
-            orders = answered(*args)
+            orders = answered_all(*args)
             call.scope.cancel()
             return orders
 
-        dispatcher.answered = answered_meanwhile
+        dispatcher.answered_all = answered_meanwhile
         call = start(hub, 7, 0)
         await call.end()
-        dispatcher.answered = answered
+        dispatcher.answered_all = answered_all
+        assert met == [first]
         assert call.error is None
         assert call.cancelled or call.result == 7
         assert dispatcher.live == 0
