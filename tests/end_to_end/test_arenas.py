@@ -242,7 +242,7 @@ async def test_a_failed_call_leaves_nothing_lent():
 
 
 async def test_a_cancelled_call_leaves_nothing_lent(start, heard, launcher, until):
-    async with gibbs.open_hub(Model, workers=1, launcher=launcher) as hub:
+    async with gibbs.open_hub(Model, workers=1, launcher=launcher, cancel_grace=WATCHDOG) as hub:
         running = start(hub.method("sleeps"), LARGE)
         await heard.line("sleeps")
         queued = start(hub.method("total"), LARGE)
