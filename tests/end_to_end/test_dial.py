@@ -85,12 +85,16 @@ async def test_many_large_requests_at_once_arrive_whole_both_ways(either):
                 tg.start_soon(asks, number)
 
 
-async def test_a_running_call_is_interrupted_and_its_worker_kept(either):
-    async with gibbs.open_hub(Afar, workers=1, launcher=DialLauncher(encrypt=either)) as hub:
+async def test_a_running_call_is_interrupted_and_its_worker_kept(either, tmp_path, until):
+    launcher = DialLauncher(encrypt=either)
+    async with gibbs.open_hub(Afar, workers=1, launcher=launcher, cancel_grace=WATCHDOG) as hub:
         pid = await hub.method(Afar.pid).request()
-        for _ in range(3):
-            with anyio.move_on_after(0.05):
-                await hub.method(Afar.sleeps).request()
+        for times in range(3):
+            marker = tmp_path / f"begun {times}"
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(hub.method(Afar.dies_once).request, str(marker))
+                await until(marker.exists)
+                tg.cancel_scope.cancel()
             assert await hub.method(Afar.pid).request() == pid
         assert hub.statistics().interrupted == 3
 
