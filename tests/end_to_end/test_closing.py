@@ -236,7 +236,8 @@ async def test_ctrl_c_ends_a_program_with_busy_workers_and_none_of_them_complain
 
         async def main():
             launcher = gibbs.LocalLauncher(output=heard)
-            async with gibbs.open_hub(Sleeps, workers=2, launcher=launcher) as hub, anyio.create_task_group() as tg:
+            options = {"workers": 2, "launcher": launcher, "cancel_grace": 20}
+            async with gibbs.open_hub(Sleeps, **options) as hub, anyio.create_task_group() as tg:
                 say(hub.statistics().pids)
                 tg.start_soon(hub.request)
                 await anyio.sleep_forever()

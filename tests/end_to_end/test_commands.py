@@ -93,7 +93,7 @@ async def test_what_the_model_prints_does_not_disturb_the_stream_and_its_stdin_i
 
 async def test_a_running_call_is_interrupted_and_its_worker_kept(ears):
     launcher = gibbs.CommandLauncher(WORKER, output=ears)
-    async with gibbs.open_hub(Afar, workers=1, launcher=launcher) as hub:
+    async with gibbs.open_hub(Afar, workers=1, launcher=launcher, cancel_grace=WATCHDOG) as hub:
         [pid] = hub.statistics().pids
         async with anyio.create_task_group() as tg:
             tg.start_soon(hub.method(Afar.sleeps).request)

@@ -83,7 +83,7 @@ def interrupting(name):
 async def main():
     begun = anyio.Event()
     launcher = gibbs.LocalLauncher(output=lambda line, seat: begun.set())
-    async with gibbs.open_hub(Model, workers=1, launcher=launcher) as hub:
+    async with gibbs.open_hub(Model, workers=1, launcher=launcher, cancel_grace=20) as hub:
         interrupting("submit")
         try:
             await hub.request(1)
