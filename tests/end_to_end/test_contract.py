@@ -259,6 +259,25 @@ def test_a_lifeline_that_is_cut_ends_the_worker_while_it_holds_the_interpreter_l
     assert ending_of(source) == -signal.SIGKILL
 
 
+def test_a_worker_that_could_not_listen_looks_for_signs_of_its_hub_before_it_takes_it_for_gone():
+    source = """if True:
+        import os, time
+        from gibbs._worker.lifeline import Guard
+        read, write = os.pipe()
+
+        def receive():
+            if os.read(read, 1) == b"2":
+                os._exit(0)
+            time.sleep(0.2)  # much longer than the silence; and when it can look again there is a sign
+            os.write(write, b"2")
+
+        os.write(write, b"1")
+        Guard(os.getppid()).watch(read, receive, silence=0.05)
+        time.sleep(15)
+    """
+    assert ending_of(source) == 0
+
+
 def test_a_worker_whose_parent_is_another_by_now_ends():
     source = "import os; from gibbs._worker.lifeline import Guard; Guard({})"
     assert ending_of(source.format("os.getpid()")) == -signal.SIGKILL

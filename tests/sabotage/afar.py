@@ -6,6 +6,7 @@ from tests.sabotage.parts import Edit, Sabotage
 
 COMMAND = "gibbs/_launch/command_process.py"
 COMMANDS = "tests/end_to_end/test_commands.py::"
+CONTRACT = "tests/end_to_end/test_contract.py::"
 GREETING = "gibbs/_wire/greeting.py"
 FLEETS = "tests/hub/test_fleets.py::"
 
@@ -86,7 +87,7 @@ AFAR = (
             ),
             Edit("gibbs/_worker/lifeline.py", " > silence and not _wait(poll, 0):", " > silence:"),
         ),
-        (COMMANDS + "test_a_worker_that_could_not_listen_does_not_take_its_hub_for_gone",),
+        (CONTRACT + "test_a_worker_that_could_not_listen_looks_for_signs_of_its_hub_before_it_takes_it_for_gone",),
     ),
     Sabotage(
         "try on what was refused",
