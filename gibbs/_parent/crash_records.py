@@ -53,6 +53,7 @@ class CrashRecords:
 
     def record(self, crash: WorkerCrashed, recipe: bytes, seat: Seat, begun: int | None) -> None:
         """The seat's worker has died, and this is the last that it had begun; None: nobody knows. Files are written a little later."""
+        died = time.time_ns()  # by which files are in order: a thread that writes one may be overtaken
         for ticket in _running(seat, begun):
             facts = {
                 **{name: getattr(crash, name) for name in ("name", "seat", "incarnation", "pid", "host")},
@@ -62,9 +63,11 @@ class CrashRecords:
                 "batched": ticket.group is not None,
             }
             request = cast("bytes", ticket.payload)
-            self._spawn(partial(self._save, facts, recipe, request), f"record of {crash.seat}.{crash.incarnation}")
+            self._spawn(
+                partial(self._save, died, facts, recipe, request), f"record of {crash.seat}.{crash.incarnation}"
+            )
 
-    async def _save(self, facts: dict[str, Any], recipe: bytes, request: bytes) -> None:
+    async def _save(self, died: int, facts: dict[str, Any], recipe: bytes, request: bytes) -> None:
         if len(recipe) + len(request) > LARGEST:
             logger.warning(
                 "what worker %d was asked has %d bytes, too many for a crash record", facts["seat"], len(request)
@@ -72,7 +75,7 @@ class CrashRecords:
             return
         try:
             with anyio.CancelScope(shield=True):  # who leaves the hub waits for it
-                file = await to_thread.run_sync(self._write, facts, recipe, request)
+                file = await to_thread.run_sync(self._write, died, facts, recipe, request)
         except Exception:
             if not self._complained:
                 self._complained = True
@@ -80,7 +83,7 @@ class CrashRecords:
         else:
             logger.warning("what worker %d was asked is in %s", facts["seat"], file)
 
-    def _write(self, facts: dict[str, Any], recipe: bytes, request: bytes) -> Path:
+    def _write(self, died: int, facts: dict[str, Any], recipe: bytes, request: bytes) -> Path:
         """In a thread, since a disk may take its time."""
         about = {
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -88,7 +91,7 @@ class CrashRecords:
             "gibbs": version("gibbs"),
         }
         hub = re.sub(r"[^\w-]", "_", facts["name"])[:60]
-        name = f"{time.time_ns()}-{hub}-{facts['seat']}.{facts['incarnation']}-{facts['request']}"
+        name = f"{died}-{hub}-{facts['seat']}.{facts['incarnation']}-{facts['request']}"
         unfinished, file = self._directory / f".{name}", self._directory / f"{name}{SUFFIX}"
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from contextvars import ContextVar
 from functools import partial
 
@@ -16,7 +17,7 @@ import pytest
 
 import gibbs
 from gibbs._parent import crash_records
-from tests.end_to_end.callers import until
+from tests.end_to_end.callers import WATCHDOG, until
 
 tenant: ContextVar[str] = ContextVar("tenant")
 
@@ -184,6 +185,25 @@ async def test_the_last_ones_are_kept_and_none_that_is_large(opened, records, mo
         await dies(hub.method("size").request, bytes(10_000))
     assert [record.name.rpartition("-")[2] for record in records()] == ["2.crash", "3.crash"]
     assert "too many for a crash record" in caplog.text
+
+
+@pytest.mark.in_turn
+async def test_records_are_in_the_order_of_the_deaths_also_when_the_first_is_written_last(opened, records, monkeypatch):
+    write, second_is_there = crash_records.CrashRecords._write, threading.Event()
+
+    def overtaken(self, died, facts, *args):
+        if facts["request"] == 1:
+            assert second_is_there.wait(WATCHDOG)
+        file = write(self, died, facts, *args)
+        if facts["request"] == 2:
+            second_is_there.set()
+        return file
+
+    monkeypatch.setattr(crash_records.CrashRecords, "_write", overtaken)
+    async with opened() as hub:
+        for x in range(2):
+            await dies(hub.request, x, die=True)
+    assert [record.name.rpartition("-")[2] for record in records()] == ["1.crash", "2.crash"]
 
 
 async def test_a_record_that_cannot_be_written_is_said_once_and_costs_nobody_anything(
