@@ -21,7 +21,7 @@ from gibbs._launch.template import Template
 from gibbs._wire.forking import hear
 from gibbs.abc import LaunchRefused
 from gibbs.testing import hang, sweep
-from tests.end_to_end.callers import answer
+from tests.end_to_end.callers import WATCHDOG, answer
 from tests.end_to_end.models_that_fork import (
     device,
     die,
@@ -59,15 +59,16 @@ def templates(tmp_path):
     return lambda: [int(path.name.split()[1]) for path in sorted(tmp_path.glob("template *"), key=os.path.getmtime)]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def lose_patience(monkeypatch):
     """With a template that was stopped: before that it may take its time, on a machine that is busy."""
 
-    def lose_patience():
-        monkeypatch.setattr("gibbs._launch.forked._FORK_PATIENCE", 0.2)
-        monkeypatch.setattr("gibbs._launch.forked._TOLD_PATIENCE", 0.2)
+    def have_patience(seconds):
+        monkeypatch.setattr("gibbs._launch.forked._FORK_PATIENCE", seconds)
+        monkeypatch.setattr("gibbs._launch.forked._TOLD_PATIENCE", seconds)
 
-    return lose_patience
+    have_patience(WATCHDOG)
+    return lambda: have_patience(0.2)
 
 
 async def ended(hub):
@@ -272,6 +273,9 @@ signal.signal(signal.SIGUSR1, start)
 @pytest.mark.in_turn
 def test_how_a_worker_ended_is_told_in_a_program_that_ignores_sigchld(start_program):
     program = start_program("""
+        from gibbs._launch import forked
+        forked._TOLD_PATIENCE = 20  # seconds: the template may have to wait for its turn
+
         async def main():
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             async with gibbs.open_hub(gibbs.function(lambda x: os._exit(x)), workers=1, launcher=gibbs.ForkLauncher()) as hub:
