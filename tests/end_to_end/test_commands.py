@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 import gibbs
+from gibbs._launch import command_process
 from gibbs._wire.hello import MOST_NOISE, Hello, HelloReader, NoHello
 from gibbs.abc import LaunchFailed, LaunchRefused, WorkerSpec
 from gibbs.testing._hub_end import GONE, HubEnd
@@ -278,8 +279,9 @@ async def test_how_a_worker_ended_is_told_by_the_exit_status_of_its_command(meth
 
 
 @pytest.mark.parametrize("method", ["sleeps", "holds_the_lock_of_the_interpreter"])
-async def test_a_worker_that_is_killed_is_gone_for_certain(method, ears):
+async def test_a_worker_that_is_killed_is_gone_for_certain(method, ears, monkeypatch):
     """Its command is not killed: its exit status is the proof."""
+    monkeypatch.setattr(command_process, "_KILL_PATIENCE", WATCHDOG)
     async with gibbs.CommandLauncher(WORKER, output=ears).session() as session:
         hub = HubEnd(await session.launch(SPEC))
         await hub.shake_hands(Afar)
