@@ -173,11 +173,12 @@ class Inventory:
         started: list[tuple[int, str]] = []
         until = time.monotonic() + grace
         while True:
+            is_last = time.monotonic() > until  # before the look, for a process that stands still behind it
             new = sorted(pids() - self.pids)
             started = [(pid, kind) for pid in new if (kind := relation(pid))]
             alive = threads() - self.threads
             settled = not alive and all(kind == "process" for _, kind in started)
-            if settled or time.monotonic() > until:
+            if settled or is_last:
                 break
             time.sleep(0.005)
         found = {
