@@ -429,7 +429,9 @@ def mock_clock():
     return lambda main: trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def test_on_a_clock_that_jumps_no_time_passes_while_a_model_works(mock_clock):
+def test_on_a_clock_that_jumps_no_time_passes_while_a_model_works(mock_clock, monkeypatch):
+    monkeypatch.setattr("gibbs.testing._inline._CALL_PATIENCE", WATCHDOG)
+
     async def main():
         async with open_inline_hub(Slow, workers=2) as hub:
             with anyio.fail_after(0.001):
