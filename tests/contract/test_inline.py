@@ -278,7 +278,7 @@ async def test_one_that_swallows_its_interrupt_is_cut_when_it_is_killed():
 
 
 async def test_a_stream_that_is_left_closes_its_generator():
-    async with open_inline_hub(Model, abandon_on_cancel=False) as hub:
+    async with open_inline_hub(Model, cancel_grace=WATCHDOG, abandon_on_cancel=False) as hub:
         async with hub.using(buffer=2).method(Model.yields).stream(100) as items:
             assert await anext(items) == 0
         assert DONE == ["closed"]

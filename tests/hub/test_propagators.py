@@ -20,6 +20,7 @@ from gibbs.testing import open_inline_hub
 
 tenant: ContextVar[str] = ContextVar("tenant")
 inside: ContextVar[tuple] = ContextVar("inside", default=())
+WATCHDOG = 30.0
 SEEN = []
 
 
@@ -90,6 +91,7 @@ class Model:
 
 def opened(*propagate, seen=None, **options):
     observers = [] if seen is None else [seen.append]
+    options = {"cancel_grace": WATCHDOG} | options
     return open_inline_hub(Model, name="m", propagate=propagate or [Notes()], observers=observers, **options)
 
 
@@ -146,7 +148,7 @@ async def ask(found, request, *args):
 async def test_a_call_that_is_cancelled_is_left_with_the_interrupt():
     async with opened() as hub, anyio.create_task_group() as tg:
         tg.start_soon(hub.method("loops").request)
-        with anyio.fail_after(30):
+        with anyio.fail_after(WATCHDOG):
             while "loops" not in SEEN:
                 await anyio.sleep(0.001)
             tg.cancel_scope.cancel()
