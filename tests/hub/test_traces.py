@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import gibbs
 from gibbs import events
+from gibbs._parent.stacks import stacks_of
 from gibbs.contrib.opentelemetry import Tracing
 from gibbs.testing import crash, open_inline_hub
 from tests.hub.swept import until
@@ -165,7 +166,12 @@ async def test_a_crash_is_told_with_its_cause_and_each_try_has_its_parts(traced)
     assert [span.attributes["gibbs.incarnation"] for span in parts[1::2]] == [2, 3]
 
 
-async def test_a_slow_call_is_an_event_of_its_request_with_the_stack(traced):
+async def test_a_slow_call_is_an_event_of_its_request_with_the_stack(traced, monkeypatch):
+    async def once_it_has_begun(workers):
+        await until(lambda: BEGUN)
+        return await stacks_of(workers)
+
+    monkeypatch.setattr("gibbs._parent.slow_calls.stacks_of", once_it_has_begun)
     seen = []
     observers = [traced.tracing, seen.append]
     async with traced.open_hub(slow_call=0.05, observers=observers) as hub, anyio.create_task_group() as tg:
