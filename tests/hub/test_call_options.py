@@ -272,8 +272,8 @@ async def test_who_is_not_taken_in_time_is_refused_and_who_is_taken_has_all_the_
     launcher = ScriptedLauncher(by_hand)
     async with open_hub(launcher) as hub, anyio.create_task_group() as tg:
         taken = await ask(tg, hub.using(max_wait=0.01).request, "taken")
-        waits = await ask(tg, hub.using(max_wait=0.02).request, "not taken")
         patient = await ask(tg, hub.request, "patient")
+        waits = await ask(tg, hub.using(max_wait=0.02).request, "not taken")
         call = await begin(launcher.worker())
         with pytest.raises(gibbs.HubOverloaded, match=r"no worker took this request within max_wait=0\.02") as caught:
             await waits.outcome()
