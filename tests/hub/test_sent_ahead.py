@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -127,6 +128,26 @@ async def successor(hub, launcher, worker):
     seat = worker.spec.seat
     await until(lambda: launcher.worker(seat) is not worker and seats(hub)[seat].state == "serving")
     return launcher.worker(seat)
+
+
+def all_wait():
+    """Whether no other task of asyncio has anything to do, as AnyIO finds out."""
+    waiters = [task._fut_waiter for task in asyncio.all_tasks() - {asyncio.current_task()}]
+    return all(waiter is not None and not waiter.done() for waiter in waiters)
+
+
+@pytest.fixture(autouse=True)
+def ticks_when_all_wait(anyio_backend, monkeypatch):
+    """On uvloop, whose clock does not jump, no tick comes either as long as a task has something to do, however long that takes."""
+
+    async def sleep(seconds):
+        await anyio.sleep(seconds)
+        while not all_wait():
+            await anyio.lowlevel.checkpoint()
+
+    if anyio_backend[1].get("use_uvloop"):
+        clocks = SimpleNamespace(sleep=sleep, current_time=anyio.current_time, CancelScope=anyio.CancelScope)
+        monkeypatch.setattr("gibbs._parent.clock.anyio", clocks)
 
 
 @pytest.fixture

@@ -71,7 +71,12 @@ class Traced:
         self.tracer = self.provider.get_tracer("caller")
 
     def open_hub(self, **options):
-        options = {"observers": [self.tracing], "propagate": [self.tracing], "name": "m", "cancel_grace": 30.0} | options
+        options = {
+            "observers": [self.tracing],
+            "propagate": [self.tracing],
+            "name": "m",
+            "cancel_grace": 30.0,
+        } | options
         return open_inline_hub(Model, **options)
 
     @property
