@@ -455,10 +455,11 @@ async def test_wait_ready_on_a_hub_that_has_failed_says_so_although_other_worker
             serving = hub.statistics().seats["serving"]
             with pytest.raises(gibbs.HubClosed) as caught:
                 await hub.wait_ready(n)
+            launcher.worker(0).die(code=0)  # which the hub's end waits for
             return serving, caught.value
 
         with pytest.raises(gibbs.RestartsExhausted) as caught:
-            async with open_hub(launcher, workers=2, restarts=FRAGILE, close_timeout=0.2) as hub:
+            async with open_hub(launcher, workers=2, restarts=FRAGILE, close_timeout=20) as hub:
                 looked = await ask(tg, look, hub)
                 launcher.worker(1).die(code=1)
                 try:
