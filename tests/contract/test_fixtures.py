@@ -151,6 +151,9 @@ def test_where_nobody_could_look_the_test_is_skipped_in_words(accused):
 def test_one_that_ends_in_a_moment_is_waited_for(accused):
     accused(
         """
+    import gibbs.testing.fixtures
+    gibbs.testing.fixtures._PATIENCE = 20.0  # a moment may be long
+
     def test_lets_it_end(no_orphans):
         source = "import subprocess, sys; subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(0.3)'])"
         subprocess.run([sys.executable, "-c", source], check=True)
