@@ -237,16 +237,17 @@ class Link:
     async def drain(self, take: Callable[[int, int, bytes], None]) -> bool:
         """Hand over what a dead worker had said last, all that is still in the stream. Returns whether that came to its end, and was not cut.
 
-        A forked grandchild can hold the stream open for ever, so silence ends it too. Of a socket nothing is waited for: what
-        a dead worker said is here, and a wait could be over only because this loop stood still. Raises what `take` raises,
-        or FrameError. Cancelled, it loses nothing.
+        A forked grandchild can hold the stream open for ever, so silence ends it too, the second time: the first may be over only
+        because this loop stood still. Of a socket nothing is waited for: what a dead worker said is here. Raises what `take`
+        raises, or FrameError. Cancelled, it loses nothing.
         """
         heard, self._heard = self._heard, []
         for message in heard:
             take(*message)
         if self._socket is not None:
             return self._drain_socket(take)
-        while True:
+        silences = 0
+        while silences < 2:
             with anyio.move_on_after(_SILENCE):
                 try:
                     messages = await self._receive()
@@ -255,7 +256,8 @@ class Link:
                 for message in messages:
                     take(*message)
                 continue
-            return False
+            silences += 1
+        return False
 
     def _drain_socket(self, take: Callable[[int, int, bytes], None]) -> bool:
         assert self._socket is not None

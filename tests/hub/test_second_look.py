@@ -8,6 +8,7 @@ import math
 import signal
 import socket
 import ssl
+import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -268,6 +269,25 @@ async def test_the_last_words_on_a_socket_are_read_at_once_however_long_the_loop
             in_one_step(link.drain(lambda kind, link_id, body: heard.append((kind, link_id, len(body)))))
             assert heard == [(ANSWER, 1, 100_000), (ANSWER, 2, 1)]
             in_one_step(link.drain(lambda *_: pytest.fail("nothing was left")))
+
+
+async def test_the_last_words_on_a_stream_that_is_waited_for_are_read_though_the_loop_stands_still():
+    near, far = socket.socketpair()
+    far.sendall(encode(ANSWER, 1, b"x"))
+    far.close()
+    heard = []
+    async with link_over(BufferedByteStream(await UNIXSocketStream.from_socket(near))) as link:
+        receive = link._receive
+
+        async def stands_still():
+            link._receive = receive
+            time.sleep(0.1)
+            await anyio.lowlevel.checkpoint()
+            return await receive()
+
+        link._receive = stands_still
+        assert await link.drain(lambda kind, link_id, body: heard.append((kind, link_id, body))), "to its end"
+    assert heard == [(ANSWER, 1, b"x")]
 
 
 async def test_of_last_words_what_follows_nonsense_is_not_heard():
