@@ -548,6 +548,7 @@ async def test_a_worker_that_is_killed_for_a_cancel_is_asked_first_for_what_wait
 ):
     """What it has said of that is enough, where the end of its stream proves nothing."""
     monkeypatch.setattr(ScriptedLauncher, "traits", Traits(same_host=True, kill_is_certain=True))
+    monkeypatch.setattr("gibbs._parent.worker.ASK_PATIENCE", 30)
     launcher = launched(quick)
     async with open_hub(launcher, on_cancel="kill") as hub, anyio.create_task_group() as tg:
         [worker] = await warm(hub, launcher, tg)
