@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import selectors
+import time
 from typing import Any
 
 import pytest
@@ -56,6 +57,17 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[valid-type,mi
         if timeout > 0:
             self._loop.jump(timeout)
         return super().select(0)
+
+
+def stand_still(seconds: float) -> None:
+    """Block the running loop for so long; where time is virtual it is as much later."""
+    try:
+        clock: Any = asyncio.get_running_loop()
+    except RuntimeError:
+        from trio.lowlevel import current_clock
+
+        clock = current_clock()
+    clock.jump(seconds) if hasattr(clock, "jump") else time.sleep(seconds)
 
 
 def jumping_loops() -> list[Any]:

@@ -27,11 +27,11 @@ class PatientAlarm(Alarm):
         self._reprieved = False
 
     async def wait_until(self, until: float, *, deadline: float) -> float:
-        """Wait until then at most. Returns the deadline of what is waited for: a later one if this loop stood still meanwhile."""
+        """Wait until then at most. Returns for how much longer than the deadline is to be waited, if this loop stood still meanwhile; or 0."""
         with anyio.CancelScope(deadline=until):
             await self.wait()
         now = anyio.current_time()
         if now < deadline or now - until < STOOD_STILL or self._reprieved:
-            return deadline
+            return 0.0
         self._reprieved = True  # once: a loop that is always late must not keep a worker for ever
-        return now + (now - until)
+        return now + (now - until) - deadline

@@ -197,7 +197,7 @@ class Worker:
                 self.link.send(SETUP, 0, payload.dumps(setup))
                 in_time = True
                 while in_time and self.welcome is None and self.over is None and self.deadline == math.inf:
-                    start_deadline = await self._alarm.wait_until(start_deadline, deadline=start_deadline)
+                    start_deadline += await self._alarm.wait_until(start_deadline, deadline=start_deadline)
                     in_time = self._now() < start_deadline
                 if self.welcome is None:
                     self._end("closing" if in_time else "timeout")
@@ -237,7 +237,7 @@ class Worker:
         if ticket is not None and ticket.flow is not None:
             self.link.send(CLOSE, link_id)
         grace = math.inf if how == "finish" else self._cancel_grace
-        asked_at = self._now()
+        asking_ends = self._now() + ASK_PATIENCE
         taken, has_left, grace_ends = -1, False, math.inf
         self._alarm.renew()
         pause, last_look = 0.001, LastLook(self.whereabouts)
@@ -248,9 +248,8 @@ class Worker:
                 grace_ends = now + grace
                 has_left = self.link.flushed  # what leaves from now on is interrupts, where they go in band
             begun = self.link.begun()
-            may_kill = begun is None or begun >= link_id
-            if self._asked_back and now < asked_at + ASK_PATIENCE:  # what waits behind would go with it
-                may_kill = False
+            is_asked = self._asked_back > 0 and now < asking_ends  # what waits behind would go with it
+            may_kill = not is_asked and (begun is None or begun >= link_id)
             if now >= grace_ends - min(LAST_LOOK, grace / 2):
                 last_look.take()
             if (how == "kill" and may_kill) or now >= min(grace_ends, self.deadline):
@@ -260,7 +259,12 @@ class Worker:
             if how == "interrupt" and (has_left or not self.link.in_band):
                 self.link.strike(link_id)
                 pause = STRIKE_EVERY
-            grace_ends = await self._alarm.wait_until(min(now + pause, grace_ends, self.deadline), deadline=grace_ends)
+            until, ends = (
+                min(now + pause, grace_ends, self.deadline),
+                asking_ends if is_asked and how == "kill" else grace_ends,
+            )
+            more = await self._alarm.wait_until(until, deadline=ends)
+            asking_ends, grace_ends = asking_ends + more, grace_ends + more
             pause = min(2 * pause, STRIKE_EVERY)
         if self.over is not None and link_id in self._seat.held:
             self.lost_to_a_cancel = True

@@ -16,11 +16,12 @@ import pytest
 import gibbs
 from gibbs._core.dispatch import Dispatcher
 from gibbs._core.pace import WINDOW
+from gibbs._parent.patience import PatientAlarm
 from gibbs._wire.frames import encode
 from gibbs._wire.messages import ANSWER, GIVEN_BACK, SIZE
 from gibbs.abc import Traits
 from gibbs.testing import ScriptedLauncher
-from tests.clocks import jumping_loops
+from tests.clocks import jumping_loops, stand_still
 from tests.hub.swept import DEATHS, NEVER_GIVE_UP, Busy, Ledger, Outcome, Reaper, Sweeps, deliberate, ticking, until
 
 QUICK = 5e-6  # seconds: many are sent ahead
@@ -541,23 +542,33 @@ async def test_where_nobody_can_tell_what_had_begun_all_that_it_held_may_have_ru
             assert caught.value.may_have_run
 
 
+@pytest.mark.parametrize("pauses", [False, True])
 @pytest.mark.parametrize("side", [False])
 @pytest.mark.usefixtures("nobody_ticks")
 async def test_a_worker_that_is_killed_for_a_cancel_is_asked_first_for_what_waits_behind(
-    ask, warm, launched, monkeypatch
+    ask, warm, launched, monkeypatch, pauses
 ):
-    """What it has said of that is enough, where the end of its stream proves nothing."""
+    """What it has said of that is enough, where the end of its stream proves nothing; also where the hub was too slow to hear it."""
     monkeypatch.setattr(ScriptedLauncher, "traits", Traits(same_host=True, kill_is_certain=True))
-    monkeypatch.setattr("gibbs._parent.worker.ASK_PATIENCE", 30)
+    wait_until = PatientAlarm.wait_until
+
+    async def stands_still(alarm, *until, **deadline):
+        monkeypatch.setattr(PatientAlarm, "wait_until", wait_until)
+        stand_still(0.4)
+        return await wait_until(alarm, *until, **deadline)
+
     launcher = launched(quick)
     async with open_hub(launcher, on_cancel="kill") as hub, anyio.create_task_group() as tg:
         [worker] = await warm(hub, launcher, tg)
         asked = [await ask(tg, hub.request, n) for n in range(3)]
         first, *_ = await arrive(worker, 3)
         begins(worker, first)
+        if pauses:
+            monkeypatch.setattr(PatientAlarm, "wait_until", stands_still)
         asked[0].cancel()
         assert await asked[0].outcome() == "cancelled"
         worker = await successor(hub, launcher, worker)
+        assert PatientAlarm.wait_until is wait_until
         for n in (1, 2):
             [call] = await arrive(worker, 1)
             await answer(worker, begins(worker, call))
