@@ -86,6 +86,7 @@ class Asks:
                 pass
             gibbs.checkpoint()
             say(folder, "still here")
+        time.sleep(600)  # the interrupt may come a moment after the word of it
         say(folder, "not reached")
 
     def is_cancelled(self):
