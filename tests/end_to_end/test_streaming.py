@@ -419,11 +419,19 @@ async def test_a_cancelled_reader_leaves_as_any_caller(either_launcher, heard):
     async with gibbs.open_hub(Bears, workers=1, launcher=either_launcher, cancel_grace=WATCHDOG) as hub:
         before = hub.statistics().pids
         found = []
-        with pytest.raises(TimeoutError):
-            with anyio.fail_after(0.05):
-                async with hub.method(Bears.then).stream(3, "blocks") as items:
-                    async for item in items:
-                        found.append(item)  # noqa: PERF401 - what came before the cancellation counts
+
+        async def time_is_over():
+            await heard.line("blocks")
+            await until(lambda: len(found) == 3)
+            scope.deadline = anyio.current_time()
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(time_is_over)
+            with pytest.raises(TimeoutError):
+                with anyio.fail_after(WATCHDOG) as scope:
+                    async with hub.method(Bears.then).stream(3, "blocks") as items:
+                        async for item in items:
+                            found.append(item)  # noqa: PERF401 - what came before the cancellation counts
         assert found == [0, 1, 2]
         with anyio.fail_after(WATCHDOG):
             await heard.line("cleaned up")
