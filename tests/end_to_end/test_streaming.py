@@ -481,7 +481,7 @@ async def test_a_stream_is_used_once_within_its_block_and_by_one_reader(launcher
                 async with anyio.create_task_group() as tg:
                     tg.start_soon(anext, items)
                     await heard.line("waits")
-                    await checkpoint()
+                    await anyio.wait_all_tasks_blocked()
                     with pytest.raises(anyio.BusyResourceError):
                         await anext(items)
                     tg.cancel_scope.cancel()
