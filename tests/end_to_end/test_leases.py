@@ -16,6 +16,7 @@ from tests.end_to_end.models_that_remember import FallsIll, Remembers
 @pytest.fixture
 def opened(either_launcher):
     def opened(workers=2, **options):
+        options = {"cancel_grace": WATCHDOG} | options
         return gibbs.open_hub(Remembers, workers=workers, launcher=either_launcher, **options)
 
     return opened

@@ -298,7 +298,7 @@ async def test_a_request_that_is_cancelled_while_it_is_sent_ahead_never_runs(ope
 
 @pytest.mark.usefixtures("said_to_be_quick", "nobody_ticks")
 async def test_when_the_running_call_is_interrupted_those_sent_ahead_run_once_in_their_order(either_opened, ran, start):
-    async with either_opened(workers=1) as hub:
+    async with either_opened(workers=1, cancel_grace=WATCHDOG) as hub:
         await answer(hub, 1000)
         slow = start(hub, 0, "naps", 600)
         await ran.begins(0)

@@ -222,7 +222,9 @@ async def test_an_item_that_is_too_large_ends_the_stream_in_words(launcher, hear
 async def test_a_hub_that_closes_ends_its_streams_after_what_came(launcher, heard):
     found = []
     async with anyio.create_task_group() as tg:
-        async with gibbs.open_hub(Yields, workers=1, launcher=launcher) as hub:
+        async with gibbs.open_hub(
+            Yields, workers=1, launcher=launcher, cancel_grace=WATCHDOG, close_timeout=WATCHDOG
+        ) as hub:
 
             async def reads(*, task_status):
                 with pytest.raises(gibbs.HubClosed):
@@ -397,7 +399,7 @@ async def test_finish_has_all_the_time_it_takes_to_the_next_yield_and_no_more(ei
 async def test_what_a_generator_raises_when_it_is_closed_is_told_on_its_output_and_hurts_nobody(
     launcher, heard, method, words
 ):
-    async with gibbs.open_hub(Yields, workers=1, launcher=launcher) as hub:
+    async with gibbs.open_hub(Yields, workers=1, launcher=launcher, cancel_grace=WATCHDOG) as hub:
         with anyio.fail_after(WATCHDOG):
             async with hub.using(buffer=1).method(method).stream():
                 await heard.line("yields")
@@ -525,7 +527,7 @@ async def test_a_buffer_that_makes_no_sense_is_refused_at_once(launcher, buffer,
 
 async def test_nothing_is_logged_of_what_is_no_fault(launcher, caplog):
     caplog.set_level(logging.WARNING, "gibbs")
-    async with gibbs.open_hub(Yields, workers=1, launcher=launcher) as hub:
+    async with gibbs.open_hub(Yields, workers=1, launcher=launcher, cancel_grace=WATCHDOG) as hub:
         await read(hub.using(buffer=2).stream(100), 3)
         await read(hub.stream(10))
     assert not caplog.records

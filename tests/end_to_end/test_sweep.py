@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 
 import gibbs
 from gibbs.testing import sweep
-from tests.end_to_end.callers import alive, answer, is_settled, until
+from tests.end_to_end.callers import WATCHDOG, alive, answer, is_settled, until
 from tests.hub.swept import Outcome, cancel
 
 pytestmark = [pytest.mark.slow, pytest.mark.in_turn]
@@ -130,7 +130,13 @@ class Requests:
 @pytest.mark.parametrize("on_cancel", ["interrupt", "kill"])
 async def test_a_request_is_cancelled_at_every_checkpoint(on_cancel, abandon, launcher, heard, tmp_path):
     async with gibbs.open_hub(
-        Waits, tmp_path, workers=1, launcher=launcher, on_cancel=on_cancel, abandon_on_cancel=abandon
+        Waits,
+        tmp_path,
+        workers=1,
+        launcher=launcher,
+        on_cancel=on_cancel,
+        abandon_on_cancel=abandon,
+        cancel_grace=WATCHDOG,
     ) as hub:
         requests = Requests(hub, heard, tmp_path)
         seen = set(hub.statistics().pids)
