@@ -251,9 +251,10 @@ async def test_two_maps_share_a_short_line(launcher, source):
 
 async def test_a_cancelled_reader_leaves_nothing(launcher, heard, source):
     async with gibbs.open_hub(Blocked, workers=1, launcher=launcher, cancel_grace=WATCHDOG) as hub:
-        with anyio.move_on_after(0.05) as scope:
-            await read(hub.map(source(itertools.repeat("sleep"))))
-        assert scope.cancelled_caught
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(read, hub.map(source(itertools.repeat("sleep"))))
+            await heard.line("begun")
+            tg.cancel_scope.cancel()
         await until(lambda: is_settled(hub))
         assert hub.statistics().queued == hub.statistics().running == 0
 
