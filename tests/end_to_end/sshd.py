@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,10 @@ class Sshd:
             **{"python": sys.executable, "env": env, "options": self.options, **options},
         )
 
-    def sessions(self) -> list[psutil.Process]:
-        """Those that serve one client each."""
-        return psutil.Process(self.pid).children()
+    def between(self, worker: int) -> list[psutil.Process]:
+        """Those by way of which this worker talks to its hub."""
+        parents = psutil.Process(worker).parents()
+        return [one for one in parents if one.name().startswith("sshd") and one.pid != self.pid]
 
 
 @contextmanager
@@ -103,7 +104,8 @@ def running_sshd(directory: Path) -> Iterator[Sshd]:
         yield Sshd(directory, port, server.pid)
     finally:
         for session in psutil.Process(server.pid).children():
-            session.kill()
+            with suppress(psutil.NoSuchProcess):  # its client has left
+                session.kill()
         server.kill()
         server.wait(WATCHDOG)
 

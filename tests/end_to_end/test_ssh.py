@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from contextlib import suppress
 
 import anyio
 import numpy
+import psutil
 import pytest
 
 import gibbs
@@ -52,12 +54,14 @@ async def test_arrays_and_exceptions_travel(sshd):
             await hub.method(Afar.pid).request(nonsense=1)
 
 
-async def test_a_cancelled_call_is_interrupted_there_and_its_worker_is_kept(sshd):
-    async with gibbs.open_hub(Afar, workers=1, launcher=sshd.launcher()) as hub:
+async def test_a_cancelled_call_is_interrupted_there_and_its_worker_is_kept(sshd, heard, start):
+    launcher = sshd.launcher(output=heard)
+    async with gibbs.open_hub(Afar, workers=1, launcher=launcher, cancel_grace=WATCHDOG) as hub:
         pid = await hub.method(Afar.pid).request()
-        for _ in range(3):
-            with anyio.move_on_after(0.05):
-                await hub.method(Afar.sleeps).request()
+        for times in (1, 2, 3):
+            sleeps = start(hub.method(Afar.sleeps))
+            await heard.line("begun", times)
+            await sleeps.cancel()
             assert await hub.method(Afar.pid).request() == pid
         assert hub.statistics().interrupted == 3
 
@@ -87,10 +91,9 @@ async def test_a_connection_that_is_cut_under_load_loses_nothing(sshd, until, ru
             for _ in range(8):
                 tg.start_soon(asks)
             await until(lambda: len(outcomes) > 50)
-            for session in sshd.sessions():
-                for part in [*session.children(), session]:
-                    if part.name().startswith("sshd"):
-                        part.kill()
+            for part in [part for pid in pids for part in sshd.between(pid)]:
+                with suppress(psutil.NoSuchProcess):  # it ended with the one before
+                    part.kill()
             await until(lambda: hub.statistics().restarts == 2 and hub.statistics().seats["serving"] == 2)
             stop = True
         statistics = hub.statistics()
@@ -104,8 +107,8 @@ async def test_a_host_that_says_nothing_any_more_is_noticed_and_its_worker_ends_
     """Everything between them is frozen, and thawed when it is over: what they meant to say comes too late."""
     async with gibbs.open_hub(Afar, workers=1, launcher=sshd.launcher(keepalive=1.0)) as hub:
         [pid] = hub.statistics().pids
-        [session] = sshd.sessions()
-        between = [part for part in (session, *session.children()) if part.name().startswith("sshd")]
+        between = sshd.between(pid)
+        assert between
         for part in between:
             part.suspend()
         try:
