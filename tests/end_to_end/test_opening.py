@@ -21,6 +21,7 @@ import anyio
 import pytest
 
 import gibbs
+from gibbs.worker import _give_way
 from tests.end_to_end.callers import WATCHDOG, answer, until
 
 LONG = 600
@@ -698,17 +699,31 @@ def test_a_bad_option_is_refused_with_its_value_before_any_process(options, erro
         gibbs.open_hub(Path(), workers=1)
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux")
-@pytest.mark.parametrize(("ours", "theirs"), [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")])
-async def test_a_worker_takes_no_cpu_from_others_the_moment_it_has_something_to_do(ours, theirs):
-    """It is for the kernel to say when, unless the program has said something of its own."""
+linux_only = pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux")
+
+
+@pytest.fixture
+def run_by():
+    """`run_by(policy)`: so the kernel gives the CPU to this program, until the test is over."""
     before = os.sched_getscheduler(0)
-    try:
-        os.sched_setscheduler(0, getattr(os, ours), os.sched_param(0))
-        async with gibbs.open_hub(gibbs.function(os.sched_getscheduler), workers=1) as hub:
-            assert await hub.request(0) == getattr(os, theirs)
-    finally:
-        os.sched_setscheduler(0, before, os.sched_param(0))
+    yield lambda policy: os.sched_setscheduler(0, policy, os.sched_param(0))
+    os.sched_setscheduler(0, before, os.sched_param(0))
+
+
+@linux_only
+async def test_a_worker_takes_no_cpu_from_others_the_moment_it_has_something_to_do(run_by):
+    """It is for the kernel to say when."""
+    run_by(os.SCHED_OTHER)
+    async with gibbs.open_hub(gibbs.function(os.sched_getscheduler), workers=1) as hub:
+        assert await hub.request(0) == os.SCHED_BATCH
+
+
+@linux_only
+def test_a_worker_whose_program_has_said_when_it_runs_keeps_to_that(run_by):
+    """No worker is started for that: it would wait for as long as others want the CPU."""
+    run_by(os.SCHED_IDLE)
+    _give_way()
+    assert os.sched_getscheduler(0) == os.SCHED_IDLE
 
 
 async def test_an_open_hub_logs_nothing(caplog):
