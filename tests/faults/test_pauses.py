@@ -19,7 +19,7 @@ from gibbs._parent.link import Link
 from gibbs._wire.messages import SETUP
 from gibbs.testing import ScriptedLauncher
 from tests.end_to_end.callers import Call, answer, until
-from tests.faults.cells import WATCHDOG, interrupt_over
+from tests.faults.cells import WATCHDOG
 
 
 class Model:
@@ -71,17 +71,23 @@ async def test_after_a_pause_of_the_hub_s_loop_all_requests_are_answered_by_the_
 async def test_a_pause_of_the_hub_s_loop_is_not_counted_against_a_call_that_unwinds(tmp_path):
     async with open_hub(cancel_grace=0.05) as hub:
         pids, link = hub.statistics().pids, hub._desk.crew.supervisors[0].worker.link
+        strike = link.strike
+
+        def strike_and_pause(link_id):
+            link.strike = strike
+            strike(link_id)
+            stand_still(link, 0.12)
+
         for n in range(1, 13):
             async with anyio.create_task_group() as tg:
                 call = Call(hub.method("waits_for"), tmp_path / f"{n}" / "never")
                 (tmp_path / f"{n}").mkdir()
                 tg.start_soon(call.run)
                 await until(lambda n=n: [*(tmp_path / f"{n}").iterdir()])
-                struck = interrupt_over(link)
+                link.strike = strike_and_pause
                 await call.cancel()
-                await struck.wait()
-                stand_still(link, 0.12)
             assert await answer(hub, n) == n * n
+            assert link.strike == strike
             assert (hub.statistics().interrupted, hub.statistics().killed, hub.statistics().pids) == (n, 0, pids)
 
 
