@@ -111,7 +111,7 @@ async def test_a_worker_that_has_grown_is_replaced_between_two_calls(until):
         assert await hub.method(Versioned.pid).request() != grown
         assert hub.statistics().crashed == 0
     sizes = [event.rss for event in seen if isinstance(event, events.WorkerMeasured) and event.incarnation == 1]
-    assert max(sizes) > 400 << 20
+    assert max(sizes) > 300 << 20, "which it is while it grows, or when it has grown"
     recycled, dismissed = [event for event in seen if isinstance(event, events.WorkerEnded)]
     assert (recycled.pid, recycled.reason, dismissed.reason) == (grown, "recycled", "dismissed")
     assert re.fullmatch(r"it takes \d+ MiB of memory", recycled.probable_cause)
