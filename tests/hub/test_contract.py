@@ -121,7 +121,8 @@ async def test_each_view_of_a_hub_says_whose_it_is(view):
 async def test_a_worker_that_a_cancel_costs_is_no_crash_and_no_failure_to_the_policy(ask, by_hand, begin):
     launcher = ScriptedLauncher(by_hand)
     strict = gibbs.RestartPolicy(max_failures=0, max_crashes=0)
-    async with open_hub(launcher, on_cancel="kill", restarts=strict) as hub, anyio.create_task_group() as tg:
+    options = {"on_cancel": "kill", "restarts": strict, "close_timeout": 0}
+    async with open_hub(launcher, **options) as hub, anyio.create_task_group() as tg:
         for n in range(4):
             asked = await ask(tg, hub.request, n)
             await begin(launcher.worker())

@@ -108,7 +108,10 @@ async def test_one_that_is_cancelled_says_so_and_what_became_of_its_worker(ask):
 async def test_one_whose_call_runs_out_says_when_its_worker_is_free(ask, by_hand, begin):
     seen, history = [], History()
     launcher = ScriptedLauncher(by_hand)
-    async with open_hub(seen.append, history, launcher=launcher) as hub, anyio.create_task_group() as tg:
+    async with (
+        open_hub(seen.append, history, launcher=launcher, close_timeout=0) as hub,
+        anyio.create_task_group() as tg,
+    ):
         first = await ask(tg, hub.using(on_cancel="finish").request, 1)
         call = await begin(launcher.worker())
         first.cancel()
