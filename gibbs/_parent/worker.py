@@ -259,11 +259,8 @@ class Worker:
             if how == "interrupt" and (has_left or not self.link.in_band):
                 self.link.strike(link_id)
                 pause = STRIKE_EVERY
-            until, ends = (
-                min(now + pause, grace_ends, self.deadline),
-                asking_ends if is_asked and how == "kill" else grace_ends,
-            )
-            more = await self._alarm.wait_until(until, deadline=ends)
+            ends = asking_ends if is_asked and how == "kill" else grace_ends
+            more = await self._alarm.wait_until(min(now + pause, grace_ends, self.deadline), deadline=ends)
             asking_ends, grace_ends = asking_ends + more, grace_ends + more
             pause = min(2 * pause, STRIKE_EVERY)
         if self.over is not None and link_id in self._seat.held:
